@@ -1,0 +1,3 @@
+//! What the answers of receivers mean.
+
+pub mod verdict;

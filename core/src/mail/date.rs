@@ -1,0 +1,1 @@
+//! Dates of header fields (RFC 5322 3.3).

@@ -1,0 +1,3 @@
+//! Which hosts and addresses take mail for a domain.
+
+pub mod mx;

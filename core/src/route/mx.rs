@@ -1,0 +1,1 @@
+//! MX selection (RFC 5321 5.1, RFC 7505).

@@ -1,0 +1,1 @@
+//! A delivery session (RFC 5321): greeting, EHLO, transactions, QUIT.

@@ -1,0 +1,17 @@
+//! SMTP (RFC 5321) as data and as machines.
+//!
+//! | file | is |
+//! |---|---|
+//! | [`command`] | what a client says |
+//! | [`reply`] | what a server answers, with enhanced status codes |
+//! | [`extension`] | what an EHLO answer offers |
+//! | [`data`] | the message body on the wire: dots, BDAT, line checks |
+//! | [`client`] | a delivery session |
+//! | [`server`] | a submission session |
+
+pub mod client;
+pub mod command;
+pub mod data;
+pub mod extension;
+pub mod reply;
+pub mod server;

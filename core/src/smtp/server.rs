@@ -1,0 +1,1 @@
+//! A submission session (RFC 5321, RFC 6409).

@@ -1,0 +1,1 @@
+//! Integer GCRA token bucket.

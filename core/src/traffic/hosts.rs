@@ -1,0 +1,1 @@
+//! Memory of hosts that could not be reached.

@@ -1,0 +1,1 @@
+//! Which provider a site belongs to, and its limits.

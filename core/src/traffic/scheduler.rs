@@ -1,0 +1,1 @@
+//! The lanes and the timer wheel: what to do next, and when.

@@ -1,0 +1,1 @@
+//! The Courser mail server.

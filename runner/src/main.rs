@@ -1,0 +1,2 @@
+//! The `courser` program.
+fn main() {}
