@@ -1,1 +1,4 @@
 //! The Courser mail server.
+#![deny(missing_docs)]
+
+pub mod net;

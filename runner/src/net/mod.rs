@@ -1,0 +1,19 @@
+//! The only place that names tokio-uring, io-uring and the clock.
+//!
+//! | file | gives |
+//! |---|---|
+//! | [`clock`] | the monotonic and the civil clock, and seeds |
+//! | [`ring`] | one thread's io_uring runtime and its tasks |
+//! | [`op`] | single operations on a descriptor: connect, receive, send, accept |
+//! | [`tcp`] | streams and listeners made of them |
+//! | [`udp`] | datagram sockets |
+//!
+//! An operation that was submitted is never forgotten: dropping its future leaves the buffer and
+//! the descriptor with the kernel until it completes, so whoever gives up on a socket calls
+//! [`tcp::Stream::abort`], which makes every pending operation complete.
+
+pub mod clock;
+pub mod op;
+pub mod ring;
+pub mod tcp;
+pub mod udp;
