@@ -25,3 +25,9 @@ pub const REPLY_TEXT_BYTES_MAX: usize = 1024;
 pub const TEXT_LINE_BYTES_MAX: usize = 1000;
 /// Recipients that every receiver must take in one transaction (RFC 5321 4.5.3.1.8).
 pub const RECIPIENTS_MIN: usize = 100;
+
+/// Longest PROXY protocol version 1 header, bytes with CRLF (its specification, section 2.1).
+pub const PROXY_V1_BYTES_MAX: usize = 107;
+/// Longest PROXY protocol version 2 header that we read, bytes; balancers add some hundred bytes
+/// of TLVs.
+pub const PROXY_V2_BYTES_MAX: usize = 1024;

@@ -8,10 +8,12 @@
 //! | [`data`] | the message body on the wire: dots, BDAT, line checks |
 //! | [`client`] | a delivery session |
 //! | [`server`] | a submission session |
+//! | [`proxy`] | what a load balancer says before the session |
 
 pub mod client;
 pub mod command;
 pub mod data;
 pub mod extension;
+pub mod proxy;
 pub mod reply;
 pub mod server;
