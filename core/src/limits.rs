@@ -31,3 +31,30 @@ pub const PROXY_V1_BYTES_MAX: usize = 107;
 /// Longest PROXY protocol version 2 header that we read, bytes; balancers add some hundred bytes
 /// of TLVs.
 pub const PROXY_V2_BYTES_MAX: usize = 1024;
+
+// -- smtp wire --
+
+/// Longest label of a domain, octets (RFC 1035 2.3.4).
+pub const LABEL_BYTES_MAX: usize = 63;
+/// Longest U-label, characters: its A-label is `xn--` and at least one octet for each of them
+/// (RFC 5890 2.3.2.1).
+pub const LABEL_CHARS_MAX: usize = LABEL_BYTES_MAX - 4;
+/// Longest name in HELO, EHLO or LHLO, octets: a domain, or a literal, which is shorter
+/// (RFC 5321 4.5.3.1.2).
+pub const HELLO_NAME_BYTES_MAX: usize = DOMAIN_BYTES_MAX;
+/// Most digits of `SIZE=` (RFC 1870 6.1).
+pub const SIZE_DIGITS_MAX: usize = 20;
+/// Longest `ENVID=`, characters as encoded (RFC 3461 4.4).
+pub const ENVID_BYTES_MAX: usize = 100;
+/// Longest `ORCPT=`, characters with its address type, as encoded (RFC 3461 4.2 for the whole).
+pub const ORCPT_BYTES_MAX: usize = 500;
+/// Longest `AUTH=` of MAIL, characters as encoded (RFC 4954 3 makes room for 500).
+pub const MAIL_AUTH_BYTES_MAX: usize = 500;
+/// Largest `BY=` either way, seconds: nine digits (RFC 2852 4).
+pub const DELIVER_BY_S_MAX: i32 = 999_999_999;
+/// Largest `HOLDFOR=`, seconds: nine digits (RFC 4865 3).
+pub const HOLD_FOR_S_MAX: u32 = 999_999_999;
+/// Priorities run from minus this to this (RFC 6710 3).
+pub const MT_PRIORITY_MAX: i8 = 9;
+/// Longest name of a SASL mechanism, octets (RFC 4422 3.1).
+pub const MECHANISM_BYTES_MAX: usize = 20;

@@ -1,6 +1,41 @@
 //! Commands (RFC 5321 4.1) with the parameters of the extensions that the core knows.
+//!
+//! [`Command::parse`] takes one line without its CRLF and borrows from it; [`Command::emit`]
+//! writes the line with its CRLF. What a server answers to a line that doesn't parse is
+//! [`CommandError::reply`].
+//!
+//! ```
+//! use courser_core::smtp::command::{Command, CommandErrorKind};
+//! let command = Command::parse(b"mail from:<a@example.org> size=1024 BODY=8BITMIME").unwrap();
+//! let mut out = [0; 512];
+//! let n = command.emit(&mut out).unwrap();
+//! assert_eq!(&out[..n], b"MAIL FROM:<a@example.org> SIZE=1024 BODY=8BITMIME\r\n");
+//! let error = Command::parse(b"MAIL FROM:<a@example.org> X=1").unwrap_err();
+//! assert_eq!(error.kind, CommandErrorKind::ParameterUnknown);
+//! assert_eq!(error.reply().0.get(), 555);
+//! ```
+//!
+//! ```text
+//! line      = verb [ SP argument ]                                    verbs in any case
+//! MAIL      = "MAIL FROM:" reverse-path *( SP parameter )
+//! RCPT      = "RCPT TO:" forward-path *( SP parameter )
+//! parameter = keyword [ "=" value ]                                   keywords in any case
+//! ```
+//!
+//! Taken although the grammar forbids it, because senders do it: white space after `FROM:` and
+//! `TO:` and at the end of a line (RFC 5321 4.1.1), several spaces between parameters, any
+//! printable name after EHLO and HELO. Refused although some servers take it: a path without
+//! brackets, a parameter given twice, control characters anywhere.
 
-use crate::mail::address::{Mailbox, ReversePath};
+mod params;
+
+use crate::limits::{
+    COMMAND_LINE_BYTES_MAX, HELLO_NAME_BYTES_MAX, MECHANISM_BYTES_MAX, SIZE_DIGITS_MAX,
+};
+use crate::mail::address::{self, AddressError, Mailbox, ReversePath};
+use crate::smtp::reply::{EnhancedCode, ReplyCode};
+use crate::smtp::{Buffer, BufferFull};
+use core::fmt;
 
 /// `BODY=` (RFC 6152, RFC 3030).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -134,4 +169,336 @@ pub enum Command<'a> {
         /// Initial response, still base64.
         initial: Option<&'a [u8]>,
     },
+}
+
+/// Why a line is no command that we know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommandError {
+    /// What is wrong.
+    pub kind: CommandErrorKind,
+    /// For [`CommandErrorKind::Address`]: what is wrong with the address.
+    pub address: Option<AddressError>,
+    sender: bool,
+}
+
+/// What is wrong with a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommandErrorKind {
+    /// No verb that we know: 500 5.5.1.
+    Unrecognised,
+    /// More than [`COMMAND_LINE_BYTES_MAX`] octets: 500 5.5.2.
+    LineTooLong,
+    /// The argument doesn't have the form that the verb asks for: 501 5.5.4.
+    Syntax,
+    /// A control character or an octet that is no UTF-8: 501 5.5.2.
+    Character,
+    /// A parameter that the core doesn't know: 555 5.5.4.
+    ParameterUnknown,
+    /// A parameter with a value that it can't have: 501 5.5.4.
+    ParameterValue,
+    /// A parameter given twice, or one that excludes another: 501 5.5.4.
+    ParameterDuplicate,
+    /// The address is malformed: 553 5.1.7 in MAIL, 553 5.1.3 in RCPT.
+    Address,
+}
+
+impl CommandError {
+    fn new(kind: CommandErrorKind) -> Self {
+        Self {
+            kind,
+            address: None,
+            sender: false,
+        }
+    }
+
+    /// The reply that says so: code, enhanced code and a text without CRLF.
+    pub fn reply(&self) -> (ReplyCode, EnhancedCode, &'static str) {
+        use CommandErrorKind as K;
+        let (code, enhanced, text) = match self.kind {
+            K::Unrecognised => (500, (5, 1), "Command not recognised"),
+            K::LineTooLong => (500, (5, 2), "Line too long"),
+            K::Syntax => (501, (5, 4), "Syntax error in parameters or arguments"),
+            K::Character => (501, (5, 2), "Control character or invalid UTF-8 in command"),
+            K::ParameterUnknown => (555, (5, 4), "Parameter not recognised"),
+            K::ParameterValue => (501, (5, 4), "Parameter has an invalid value"),
+            K::ParameterDuplicate => (501, (5, 4), "Parameter given twice or excluded by another"),
+            K::Address if self.sender => (553, (1, 7), "Malformed sender address"),
+            K::Address => (553, (1, 3), "Malformed recipient address"),
+        };
+        (
+            ReplyCode::constant(code),
+            EnhancedCode::new(5, enhanced.0, enhanced.1),
+            text,
+        )
+    }
+}
+
+impl fmt::Display for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reply().2)?;
+        match self.address {
+            Some(address) => write!(f, ": {address}"),
+            None => Ok(()),
+        }
+    }
+}
+impl core::error::Error for CommandError {}
+
+impl From<CommandErrorKind> for CommandError {
+    fn from(kind: CommandErrorKind) -> Self {
+        Self::new(kind)
+    }
+}
+
+impl<'a> Command<'a> {
+    /// Parses one line without its CRLF.
+    ///
+    /// # Errors
+    /// [`CommandError`]; [`CommandError::reply`] is what to answer.
+    pub fn parse(line: &'a [u8]) -> Result<Self, CommandError> {
+        use CommandErrorKind as K;
+        if line.len() > COMMAND_LINE_BYTES_MAX - b"\r\n".len() {
+            return Err(K::LineTooLong.into());
+        }
+        // Trailing white space: RFC 5321 4.1.1.
+        let line = trim_end(line);
+        if line.iter().any(u8::is_ascii_control) {
+            return Err(K::Character.into());
+        }
+        let split = line.iter().position(|&b| b == b' ').unwrap_or(line.len());
+        let (verb, argument) = line.split_at(split);
+        let argument = argument.trim_ascii_start();
+        let verb = Verb::find(verb).ok_or(K::Unrecognised)?;
+        let bare = |command| {
+            if argument.is_empty() {
+                Ok(command)
+            } else {
+                Err(CommandError::from(K::Syntax))
+            }
+        };
+        match verb {
+            Verb::Ehlo => hello(argument).map(Self::Ehlo),
+            Verb::Helo => hello(argument).map(Self::Helo),
+            Verb::Lhlo => hello(argument).map(Self::Lhlo),
+            Verb::Mail => {
+                let path = after_keyword(text(argument)?, "FROM:")?;
+                let (rest, sender) = address::reverse_path(path).map_err(|e| CommandError {
+                    kind: K::Address,
+                    address: Some(e),
+                    sender: true,
+                })?;
+                Ok(Self::Mail(sender, MailParams::parse(rest)?))
+            }
+            Verb::Rcpt => {
+                let path = after_keyword(text(argument)?, "TO:")?;
+                let (rest, recipient) = address::forward_path(path).map_err(|e| CommandError {
+                    kind: K::Address,
+                    address: Some(e),
+                    sender: false,
+                })?;
+                Ok(Self::Rcpt(recipient, RcptParams::parse(rest)?))
+            }
+            Verb::Data => bare(Self::Data),
+            Verb::Bdat => bdat(argument),
+            Verb::Rset => bare(Self::Rset),
+            Verb::Noop => Ok(Self::Noop(argument)),
+            Verb::Quit => bare(Self::Quit),
+            Verb::Help => Ok(Self::Help(argument)),
+            Verb::Vrfy | Verb::Expn if argument.is_empty() => Err(K::Syntax.into()),
+            Verb::Vrfy => Ok(Self::Vrfy(argument)),
+            Verb::Expn => Ok(Self::Expn(argument)),
+            Verb::StartTls => bare(Self::StartTls),
+            Verb::Auth => auth(argument),
+        }
+    }
+
+    /// Writes the command with its CRLF and says how many octets that is.
+    ///
+    /// Control characters in an argument are written as `?`, so that one command stays one line.
+    ///
+    /// # Errors
+    /// [`BufferFull`] if `out` is too short; what it holds then is of no use.
+    pub fn emit(&self, out: &mut [u8]) -> Result<usize, BufferFull> {
+        let mut out = Buffer::new(out);
+        self.emit_into(&mut out)?;
+        Ok(out.written())
+    }
+
+    /// Like [`Command::emit`], behind what is already in `out`.
+    ///
+    /// # Errors
+    /// [`BufferFull`]; a part of the command may have been written.
+    pub fn emit_into(&self, out: &mut Buffer<'_>) -> Result<(), BufferFull> {
+        match self {
+            Self::Ehlo(name) => emit_argument(out, b"EHLO", name.as_bytes())?,
+            Self::Helo(name) => emit_argument(out, b"HELO", name.as_bytes())?,
+            Self::Lhlo(name) => emit_argument(out, b"LHLO", name.as_bytes())?,
+            Self::Mail(ReversePath::Null, params) => {
+                out.put(b"MAIL FROM:<>")?;
+                params.emit(out)?;
+            }
+            Self::Mail(ReversePath::Mailbox(sender), params) => {
+                out.put_fmt(format_args!("MAIL FROM:<{sender}>"))?;
+                params.emit(out)?;
+            }
+            Self::Rcpt(recipient, params) => {
+                out.put_fmt(format_args!("RCPT TO:<{recipient}>"))?;
+                params.emit(out)?;
+            }
+            Self::Data => out.put(b"DATA")?,
+            Self::Bdat { size, last } => {
+                out.put_fmt(format_args!("BDAT {size}"))?;
+                out.put(if *last { b" LAST" } else { b"" })?;
+            }
+            Self::Rset => out.put(b"RSET")?,
+            Self::Noop(argument) => emit_argument(out, b"NOOP", argument)?,
+            Self::Quit => out.put(b"QUIT")?,
+            Self::Help(argument) => emit_argument(out, b"HELP", argument)?,
+            Self::Vrfy(argument) => emit_argument(out, b"VRFY", argument)?,
+            Self::Expn(argument) => emit_argument(out, b"EXPN", argument)?,
+            Self::StartTls => out.put(b"STARTTLS")?,
+            Self::Auth { mechanism, initial } => {
+                emit_argument(out, b"AUTH", mechanism.as_bytes())?;
+                if let Some(initial) = initial {
+                    emit_argument(out, b"", initial)?;
+                }
+            }
+        }
+        out.put(b"\r\n")
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Verb {
+    Ehlo,
+    Helo,
+    Lhlo,
+    Mail,
+    Rcpt,
+    Data,
+    Bdat,
+    Rset,
+    Noop,
+    Quit,
+    Help,
+    Vrfy,
+    Expn,
+    StartTls,
+    Auth,
+}
+
+impl Verb {
+    fn find(verb: &[u8]) -> Option<Self> {
+        // The verbs of a session come first.
+        const VERBS: [(&[u8], Verb); 15] = [
+            (b"RCPT", Verb::Rcpt),
+            (b"MAIL", Verb::Mail),
+            (b"DATA", Verb::Data),
+            (b"BDAT", Verb::Bdat),
+            (b"EHLO", Verb::Ehlo),
+            (b"QUIT", Verb::Quit),
+            (b"RSET", Verb::Rset),
+            (b"STARTTLS", Verb::StartTls),
+            (b"AUTH", Verb::Auth),
+            (b"NOOP", Verb::Noop),
+            (b"HELO", Verb::Helo),
+            (b"LHLO", Verb::Lhlo),
+            (b"VRFY", Verb::Vrfy),
+            (b"EXPN", Verb::Expn),
+            (b"HELP", Verb::Help),
+        ];
+        let found = VERBS
+            .iter()
+            .find(|(name, _)| verb.eq_ignore_ascii_case(name));
+        found.map(|&(_, verb)| verb)
+    }
+}
+
+/// Cuts spaces and tabs, and not a CR: that would hide a bare one.
+fn trim_end(line: &[u8]) -> &[u8] {
+    let blank = |b: &u8| matches!(b, b' ' | b'\t');
+    let kept = line
+        .iter()
+        .rposition(|b| !blank(b))
+        .map_or(0, |last| last + 1);
+    line.get(..kept).unwrap_or(line)
+}
+
+fn text(argument: &[u8]) -> Result<&str, CommandError> {
+    core::str::from_utf8(argument).map_err(|_| CommandErrorKind::Character.into())
+}
+
+/// What follows `FROM:` or `TO:`, and the spaces that some clients put there.
+fn after_keyword<'a>(argument: &'a str, keyword: &str) -> Result<&'a str, CommandError> {
+    match argument.split_at_checked(keyword.len()) {
+        Some((head, rest)) if head.eq_ignore_ascii_case(keyword) => Ok(rest.trim_ascii_start()),
+        _ => Err(CommandErrorKind::Syntax.into()),
+    }
+}
+
+/// The name of a greeting. RFC 5321 4.1.4 forbids refusing mail for what it says, and hosts say
+/// names with underscores and worse; so it only has to be one printable word.
+fn hello(argument: &[u8]) -> Result<&str, CommandError> {
+    let name = text(argument)?;
+    if name.is_empty() || name.len() > HELLO_NAME_BYTES_MAX || name.contains(' ') {
+        return Err(CommandErrorKind::Syntax.into());
+    }
+    Ok(name)
+}
+
+/// Decimal digits; more than 64 bits saturate (RFC 1870 and RFC 3030 allow twenty digits).
+fn number(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || digits.len() > SIZE_DIGITS_MAX {
+        return None;
+    }
+    digits.iter().try_fold(0_u64, |n, b| {
+        let digit = b.is_ascii_digit().then(|| u64::from(b - b'0'))?;
+        Some(n.saturating_mul(10).saturating_add(digit))
+    })
+}
+
+/// RFC 3030 2.
+fn bdat(argument: &[u8]) -> Result<Command<'_>, CommandError> {
+    let mut words = argument.split(|&b| b == b' ').filter(|w| !w.is_empty());
+    let size = words.next().and_then(number);
+    let last = words.next();
+    match (size, last, words.next()) {
+        (Some(size), None, None) => Ok(Command::Bdat { size, last: false }),
+        (Some(size), Some(word), None) if word.eq_ignore_ascii_case(b"LAST") => {
+            Ok(Command::Bdat { size, last: true })
+        }
+        _ => Err(CommandErrorKind::Syntax.into()),
+    }
+}
+
+/// RFC 4954 4.
+fn auth(argument: &[u8]) -> Result<Command<'_>, CommandError> {
+    let mut words = text(argument)?.split(' ').filter(|w| !w.is_empty());
+    let is_mechanism = |m: &&str| {
+        m.len() <= MECHANISM_BYTES_MAX
+            && m.bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    let is_base64 = |w: &str| {
+        w.bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'='))
+    };
+    let mechanism = words.next().filter(is_mechanism);
+    let initial = words.next();
+    match (mechanism, words.next()) {
+        (Some(mechanism), None) if initial.is_none_or(is_base64) => Ok(Command::Auth {
+            mechanism,
+            initial: initial.map(str::as_bytes),
+        }),
+        _ => Err(CommandErrorKind::Syntax.into()),
+    }
+}
+
+fn emit_argument(out: &mut Buffer<'_>, verb: &[u8], argument: &[u8]) -> Result<(), BufferFull> {
+    out.put(verb)?;
+    if argument.is_empty() {
+        return Ok(());
+    }
+    out.put(b" ")?;
+    out.put_printable(argument)
 }

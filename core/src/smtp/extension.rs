@@ -1,4 +1,26 @@
 //! What an EHLO answer offers (RFC 5321 4.1.1.1).
+//!
+//! Fold every line after the first into [`Capabilities`] with [`Capabilities::from_line`]; lines
+//! that the core doesn't know change nothing.
+//!
+//! ```
+//! use courser_core::smtp::extension::Capabilities;
+//! let mut peer = Capabilities::default();
+//! for line in ["SIZE 35882577", "8bitmime", "AUTH PLAIN LOGIN", "X-WHATEVER"] {
+//!     peer.from_line(line.as_bytes());
+//! }
+//! assert_eq!(peer.size, Some(35_882_577));
+//! assert!(peer.eightbitmime && peer.auth.plain && !peer.chunking);
+//! ```
+//!
+//! ```text
+//! line = keyword *( SP param )          keywords in any case
+//! ```
+//!
+//! `AUTH=` before the first mechanism, which old servers write, counts as `AUTH`. A number that
+//! isn't one counts as not given.
+
+use core::str::from_utf8;
 
 /// The extensions of a peer, folded from the lines of its EHLO answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,4 +72,103 @@ pub struct AuthMechanisms {
     pub scram_sha_256: bool,
     /// `XOAUTH2` or `OAUTHBEARER` (RFC 7628).
     pub oauth: bool,
+}
+
+impl Capabilities {
+    /// Folds one line of an EHLO answer, without its code, into what is known.
+    #[allow(clippy::wrong_self_convention)] // it folds; it makes nothing
+    pub fn from_line(&mut self, line: &[u8]) {
+        let mut words = line
+            .split(|b| matches!(b, b' ' | b'\t' | b'\r' | b'\n'))
+            .filter(|w| !w.is_empty());
+        let Some(keyword) = words.next() else { return };
+        let is = |name: &str| keyword.eq_ignore_ascii_case(name.as_bytes());
+        if is("PIPELINING") {
+            self.pipelining = true;
+        } else if is("CHUNKING") {
+            self.chunking = true;
+        } else if is("BINARYMIME") {
+            self.binarymime = true;
+        } else if is("8BITMIME") {
+            self.eightbitmime = true;
+        } else if is("SMTPUTF8") {
+            self.smtputf8 = true;
+        } else if is("DSN") {
+            self.dsn = true;
+        } else if is("ENHANCEDSTATUSCODES") {
+            self.enhanced_status_codes = true;
+        } else if is("STARTTLS") {
+            self.starttls = true;
+        } else if is("REQUIRETLS") {
+            self.requiretls = true;
+        } else if is("SIZE") {
+            self.size = Some(words.next().and_then(number).unwrap_or(0));
+        } else if is("MT-PRIORITY") {
+            self.mt_priority = true;
+        } else if is("DELIVERBY") {
+            self.deliver_by = Some(words.next().and_then(number32).unwrap_or(0));
+        } else if is("FUTURERELEASE") {
+            self.future_release = Some(words.next().and_then(number32).unwrap_or(0));
+        } else if is("LIMITS") {
+            words.for_each(|word| self.limit(word));
+        } else if is("AUTH") {
+            words.for_each(|word| self.auth.offer(word));
+        } else if let Some((_, first)) = keyword
+            .split_at_checked(5)
+            .filter(|(head, _)| head.eq_ignore_ascii_case(b"AUTH="))
+        {
+            self.auth.offer(first);
+            words.for_each(|word| self.auth.offer(word));
+        }
+    }
+
+    /// One `name=value` of LIMITS (RFC 9422 3).
+    fn limit(&mut self, word: &[u8]) {
+        let mut halves = word.splitn(2, |&b| b == b'=');
+        let (Some(name), Some(value)) = (halves.next(), halves.next().and_then(number32)) else {
+            return;
+        };
+        // A limit of nothing can't be meant.
+        let Some(value) = Some(value).filter(|&v| v > 0) else {
+            return;
+        };
+        if name.eq_ignore_ascii_case(b"RCPTMAX") {
+            self.rcpt_max = Some(value);
+        } else if name.eq_ignore_ascii_case(b"MAILMAX") {
+            self.mail_max = Some(value);
+        }
+    }
+}
+
+impl AuthMechanisms {
+    fn offer(&mut self, mechanism: &[u8]) {
+        let is = |name: &str| mechanism.eq_ignore_ascii_case(name.as_bytes());
+        if is("PLAIN") {
+            self.plain = true;
+        } else if is("LOGIN") {
+            self.login = true;
+        } else if is("CRAM-MD5") {
+            self.cram_md5 = true;
+        } else if is("SCRAM-SHA-256") {
+            self.scram_sha_256 = true;
+        } else if is("XOAUTH2") || is("OAUTHBEARER") {
+            self.oauth = true;
+        }
+    }
+
+    /// Whether any mechanism is offered that the core knows.
+    pub fn any(&self) -> bool {
+        *self != Self::default()
+    }
+}
+
+fn number(word: &[u8]) -> Option<u64> {
+    let digits = word.iter().all(u8::is_ascii_digit);
+    // Twenty digits may be more than 64 bits.
+    let parse = |w| from_utf8(w).ok()?.parse().ok();
+    (digits && !word.is_empty()).then(|| parse(word).unwrap_or(u64::MAX))
+}
+
+fn number32(word: &[u8]) -> Option<u32> {
+    number(word).map(|n| u32::try_from(n).unwrap_or(u32::MAX))
 }

@@ -6,14 +6,23 @@
 //! | [`reply`] | what a server answers, with enhanced status codes |
 //! | [`extension`] | what an EHLO answer offers |
 //! | [`data`] | the message body on the wire: dots, BDAT, line checks |
+//! | [`xtext`] | the encodings of DSN parameters |
 //! | [`client`] | a delivery session |
 //! | [`server`] | a submission session |
 //! | [`proxy`] | what a load balancer says before the session |
+//!
+//! Every wire file reads alike: the grammar with its clause, the type, `parse`, `emit` into the
+//! caller's bytes, tests. Nothing here allocates.
 
+mod buffer;
 pub mod client;
 pub mod command;
 pub mod data;
 pub mod extension;
 pub mod proxy;
 pub mod reply;
+mod rfc3339;
 pub mod server;
+pub mod xtext;
+
+pub use buffer::{Buffer, BufferFull};
