@@ -58,3 +58,9 @@ pub const HOLD_FOR_S_MAX: u32 = 999_999_999;
 pub const MT_PRIORITY_MAX: i8 = 9;
 /// Longest name of a SASL mechanism, octets (RFC 4422 3.1).
 pub const MECHANISM_BYTES_MAX: usize = 20;
+
+// -- feedback and reports --
+
+/// Longest wait that a reply's text may ask for, seconds: a hostile or broken text must not park
+/// a delivery for ever. One day, the longest that greylisters and limiters ask in practice.
+pub const RETRY_HINT_S_MAX: u64 = 86_400;
