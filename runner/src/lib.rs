@@ -1,4 +1,6 @@
 //! The Courser mail server.
 #![deny(missing_docs)]
 
+pub mod config;
+pub mod control;
 pub mod net;

@@ -1,0 +1,216 @@
+//! `[[listener]]`: where mail comes in, from whom, and with which tags.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::egress::{Pool, Stream};
+use super::names::{HostName, Name, Network, words};
+use super::tree::Section;
+use super::units::{ByteSize, Rate};
+
+/// What a listener speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenerKind {
+    /// SMTP (RFC 5321).
+    Smtp,
+    /// LMTP (RFC 2033): one answer for each recipient.
+    Lmtp,
+}
+words!(ListenerKind { "smtp" => Smtp, "lmtp" => Lmtp });
+
+/// `[[listener]]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    /// Its name in events and logs.
+    pub name: Name,
+    /// Where it listens.
+    pub address: Vec<SocketAddr>,
+    /// What it speaks.
+    pub kind: ListenerKind,
+    /// The name it greets with; the server's `hostname` if nothing else is said.
+    pub hostname: HostName,
+    /// Clients whose mail goes out to anyone. Never everybody.
+    pub relay_networks: Vec<Network>,
+    /// Proxies whose PROXY header (version 1 or 2) says who the client is. A connection from
+    /// them must begin with one; from anybody else it must not. Empty: no PROXY protocol.
+    pub proxy_protocol_from: Vec<Network>,
+    /// Whether `X-Courser-Tenant`, `-Campaign`, `-Stream` and `-Pool` in mail from
+    /// `relay_networks` set its tags. They are removed from the mail in any case.
+    pub tag_headers: bool,
+    /// Largest message.
+    pub max_message_size: ByteSize,
+    /// Most recipients of one message.
+    pub max_recipients: usize,
+    /// Most sessions at once.
+    pub max_connections: usize,
+    /// Most sessions at once from one client address.
+    pub max_connections_per_client: usize,
+    /// How fast one client may open sessions; `None`: as fast as it likes.
+    pub client_connection_rate: Option<Rate>,
+    /// How fast one client may hand in messages; beyond it 451. `None`: as fast as it likes.
+    pub client_message_rate: Option<Rate>,
+    /// Messages in one session; then 421.
+    pub max_messages_per_connection: u32,
+    /// Mistakes in one session; then 421.
+    pub max_errors: u32,
+    /// How long the client may think before a command (RFC 5321 4.5.3.2.7).
+    pub command_timeout: Duration,
+    /// How long the client may pause inside a message.
+    pub data_timeout: Duration,
+    /// How long one session may last; then 421 between two messages.
+    pub session_timeout: Duration,
+    /// Wait before the greeting; who talks before it is refused. Zero: none.
+    pub greeting_delay: Duration,
+    /// Offer PIPELINING (RFC 2920).
+    pub pipelining: bool,
+    /// Offer CHUNKING (RFC 3030).
+    pub chunking: bool,
+    /// Offer SMTPUTF8 (RFC 6531).
+    pub smtputf8: bool,
+    /// Offer DSN (RFC 3461).
+    pub dsn: bool,
+    /// Tenant of mail that says no other.
+    pub tenant: Name,
+    /// Campaign of mail that says no other.
+    pub campaign: Option<Name>,
+    /// Stream of mail that says no other: a position in [`super::Config::streams`].
+    pub stream: usize,
+    /// Pool of mail that says no other, a position in [`super::Config::pools`]; `None`: the
+    /// stream's.
+    pub pool: Option<usize>,
+}
+
+impl Listener {
+    /// Whether mail from `client` goes out to anyone.
+    pub fn relays_for(&self, client: IpAddr) -> bool {
+        self.relay_networks.iter().any(|n| n.contains(client))
+    }
+
+    pub(super) fn read_all(
+        sections: Vec<Section<'_, '_>>,
+        hostname: &HostName,
+        pools: &[Pool],
+        streams: &[Stream],
+    ) -> Vec<Self> {
+        let mut all: Vec<Self> = Vec::new();
+        for s in sections {
+            let read = Self::read(s, hostname, pools, streams, &all);
+            all.push(read);
+        }
+        all
+    }
+
+    fn read(
+        mut s: Section<'_, '_>,
+        hostname: &HostName,
+        pools: &[Pool],
+        streams: &[Stream],
+        before: &[Self],
+    ) -> Self {
+        let name = s.get("name", Name::default_name());
+        if before.iter().any(|l| l.name == name) {
+            let what = format!("there is another listener {:?}", &*name);
+            s.wrong("name", what, "give each its own `name`");
+        }
+        s.label(&name);
+        let pool_names: Vec<&str> = pools.iter().map(|p| &*p.name).collect();
+        let stream_names: Vec<&str> = streams.iter().map(|p| &*p.name).collect();
+        let address = if s.is_absent() {
+            s.get("address", vec![SocketAddr::from(([127, 0, 0, 1], 2525))])
+        } else {
+            let right = "say where to listen, such as address = [\"127.0.0.1:2525\"]";
+            s.required("address", right).unwrap_or_default()
+        };
+        if address.is_empty() && s.has("address") {
+            s.wrong("address", "the list is empty", "name at least one address");
+        }
+        for (i, at) in address.iter().enumerate() {
+            if at.port() == 0 {
+                s.wrong_item("address", i, "port 0 is no port", "name the port");
+            }
+            let taken = before.iter().find(|l| l.address.contains(at));
+            let what = match taken {
+                Some(other) => format!("{at} belongs to listener {:?} already", &*other.name),
+                None if address[..i].contains(at) => format!("{at} stands here twice"),
+                None => continue,
+            };
+            s.wrong_item("address", i, what, "listen once on each address and port");
+        }
+        let read = Self {
+            name,
+            address,
+            kind: s.get("kind", ListenerKind::Smtp),
+            hostname: s.get("hostname", hostname.clone()),
+            relay_networks: s.get("relay_networks", Network::loopback()),
+            proxy_protocol_from: s.get("proxy_protocol_from", Vec::new()),
+            tag_headers: s.get("tag_headers", true),
+            max_message_size: s.bounded(
+                "max_message_size",
+                ByteSize::mib(50),
+                ByteSize::kib(64)..=ByteSize::gib(1),
+            ),
+            max_recipients: s.bounded(
+                "max_recipients",
+                1000,
+                courser_core::limits::RECIPIENTS_MIN..=50_000,
+            ),
+            max_connections: s.bounded("max_connections", 5000, 1..=1_000_000),
+            max_connections_per_client: s.bounded("max_connections_per_client", 500, 1..=1_000_000),
+            client_connection_rate: s.get("client_connection_rate", None),
+            client_message_rate: s.get("client_message_rate", None),
+            max_messages_per_connection: s.bounded(
+                "max_messages_per_connection",
+                100_000,
+                1..=u32::MAX,
+            ),
+            max_errors: s.bounded("max_errors", 20, 1..=100_000),
+            command_timeout: timeout(&mut s, "command_timeout", 300),
+            data_timeout: timeout(&mut s, "data_timeout", 180),
+            session_timeout: timeout(&mut s, "session_timeout", 86_400),
+            greeting_delay: s.bounded(
+                "greeting_delay",
+                Duration::ZERO,
+                Duration::ZERO..=Duration::from_secs(60),
+            ),
+            pipelining: s.get("pipelining", true),
+            chunking: s.get("chunking", true),
+            smtputf8: s.get("smtputf8", true),
+            dsn: s.get("dsn", true),
+            tenant: s.get("tenant", Name::default_name()),
+            campaign: s.optional("campaign"),
+            stream: s.reference("stream", "stream", &stream_names, 0),
+            pool: {
+                let name: Option<String> = s.optional("pool");
+                name.and_then(|n| s.position("pool", "pool", &pool_names, &n))
+            },
+        };
+        for (key, what, list) in [
+            ("relay_networks", "would make this an open relay", &read.relay_networks),
+            (
+                "proxy_protocol_from",
+                "would let anyone claim to be any client, so make this an open relay",
+                &read.proxy_protocol_from,
+            ),
+        ] {
+            for (i, net) in list.iter().enumerate().filter(|(_, n)| n.is_everyone()) {
+                s.wrong_item(
+                    key,
+                    i,
+                    format!("\"{net}\" takes in strangers and {what}"),
+                    "name your own networks only, such as \"10.1.0.0/16\" or \"192.0.2.7\"; \
+                     there is no option to allow everybody",
+                );
+            }
+        }
+        s.finish();
+        read
+    }
+}
+
+fn timeout(s: &mut Section<'_, '_>, key: &'static str, default_s: u64) -> Duration {
+    s.bounded(
+        key,
+        Duration::from_secs(default_s),
+        Duration::from_secs(1)..=Duration::from_secs(7 * 86_400),
+    )
+}
