@@ -81,7 +81,11 @@ impl Dns {
             edns_size: s.bounded("edns_size", 1232, 512..=4096),
         };
         if read.ttl_max < read.ttl_min {
-            s.wrong("ttl_max", "is shorter than `ttl_min`", "make it at least `ttl_min`");
+            s.wrong(
+                "ttl_max",
+                "is shorter than `ttl_min`",
+                "make it at least `ttl_min`",
+            );
         }
         s.finish();
         read

@@ -20,10 +20,7 @@ pub struct Source {
 }
 
 impl Source {
-    pub(super) fn read_all(
-        sections: Vec<Section<'_, '_>>,
-        hostname: &HostName,
-    ) -> Vec<Self> {
+    pub(super) fn read_all(sections: Vec<Section<'_, '_>>, hostname: &HostName) -> Vec<Self> {
         let mut all = Vec::new();
         for mut s in sections {
             let name = name_of(&mut s, "source", &names(&all, |s: &Self| &s.name));
@@ -65,10 +62,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    pub(super) fn read_all(
-        sections: Vec<Section<'_, '_>>,
-        sources: &[Source],
-    ) -> Vec<Self> {
+    pub(super) fn read_all(sections: Vec<Section<'_, '_>>, sources: &[Source]) -> Vec<Self> {
         let source_names = names(sources, |s| &s.name);
         let mut all = Vec::new();
         for mut s in sections {
@@ -77,8 +71,7 @@ impl Pool {
             for mut m in s.sections("members") {
                 let source: Option<String> = m.required("source", "name a [[source]]");
                 let weight = m.bounded("weight", 1, 1..=1_000_000);
-                let source =
-                    source.and_then(|n| m.position("source", "source", &source_names, &n));
+                let source = source.and_then(|n| m.position("source", "source", &source_names, &n));
                 if let Some(source) = source {
                     if members.iter().any(|m| m.source == source) {
                         let what = format!("{:?} stands here twice", source_names[source]);
@@ -187,10 +180,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    pub(super) fn read_all(
-        sections: Vec<Section<'_, '_>>,
-        pools: &[Pool],
-    ) -> Vec<Self> {
+    pub(super) fn read_all(sections: Vec<Section<'_, '_>>, pools: &[Pool]) -> Vec<Self> {
         let pool_names = names(pools, |p| &p.name);
         let mut all = Vec::new();
         for mut s in sections {
@@ -215,16 +205,13 @@ pub(super) fn names<T>(all: &[T], name: impl Fn(&T) -> &Name) -> Vec<&str> {
 
 /// Reads `name`, which must be there and be its own; a section that isn't there is called
 /// `default`.
-pub(super) fn name_of(
-    s: &mut Section<'_, '_>,
-    what: &str,
-    taken: &[&str],
-) -> Name {
+pub(super) fn name_of(s: &mut Section<'_, '_>, what: &str, taken: &[&str]) -> Name {
     let name = if s.is_absent() {
         s.get("name", Name::default_name())
     } else {
         let right = format!("give the {what} a name: name = \"…\"");
-        s.required("name", &right).unwrap_or_else(Name::default_name)
+        s.required("name", &right)
+            .unwrap_or_else(Name::default_name)
     };
     if s.has("name") && taken.contains(&&*name) {
         let said = format!("there is another {what} {:?}", &*name);

@@ -211,7 +211,10 @@ impl Rule {
                 permanent: s.optional("permanent"),
                 retry_after: s.optional("retry_after"),
             };
-            if ["codes", "enhanced", "text"].iter().all(|k| s.is_empty_list(k)) {
+            if ["codes", "enhanced", "text"]
+                .iter()
+                .all(|k| s.is_empty_list(k))
+            {
                 s.wrong(
                     "",
                     "the rule has no condition on the reply and would catch every one",
@@ -220,7 +223,12 @@ impl Rule {
             }
             for (i, text) in rule.text.iter().enumerate() {
                 if text.trim().is_empty() {
-                    s.wrong_item("text", i, "is empty and in every reply", "write what to look for");
+                    s.wrong_item(
+                        "text",
+                        i,
+                        "is empty and in every reply",
+                        "write what to look for",
+                    );
                 }
             }
             if rule.permanent == Some(true) && rule.retry_after.is_some() {
@@ -282,7 +290,11 @@ impl Dsn {
             ),
         };
         if read.from_name.chars().any(|c| c.is_control()) {
-            s.wrong("from_name", "has control characters", "write it in one line");
+            s.wrong(
+                "from_name",
+                "has control characters",
+                "write it in one line",
+            );
         }
         s.finish();
         read

@@ -185,7 +185,11 @@ impl Listener {
             },
         };
         for (key, what, list) in [
-            ("relay_networks", "would make this an open relay", &read.relay_networks),
+            (
+                "relay_networks",
+                "would make this an open relay",
+                &read.relay_networks,
+            ),
             (
                 "proxy_protocol_from",
                 "would let anyone claim to be any client, so make this an open relay",

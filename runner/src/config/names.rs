@@ -144,7 +144,9 @@ impl FromStr for EmailAddress {
         let (local, domain) = text.rsplit_once('@').ok_or_else(wrong)?;
         // atext of RFC 5322 3.2.3, and the dots between.
         let atext = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&b);
-        let dot_atom = local.split('.').all(|a| !a.is_empty() && a.bytes().all(atext));
+        let dot_atom = local
+            .split('.')
+            .all(|a| !a.is_empty() && a.bytes().all(atext));
         if !dot_atom || local.len() > courser_core::limits::LOCAL_PART_BYTES_MAX {
             return Err(wrong());
         }
@@ -223,9 +225,10 @@ impl Network {
         match self.0 {
             ipnet::IpNet::V4(net) => net.prefix_len() < 8,
             ipnet::IpNet::V6(net) => {
-                // fc00::/7, fe80::/10 and ff00::/8 are nobody's on the Internet.
                 let first = net.network().segments()[0];
-                net.prefix_len() < 7 || (net.prefix_len() < 16 && first & 0xfe00 != 0xfc00)
+                let unique_local = net.prefix_len() >= 7 && first & 0xfe00 == 0xfc00;
+                let link_local = net.prefix_len() >= 10 && first & 0xffc0 == 0xfe80;
+                net.prefix_len() < 16 && !unique_local && !link_local
             }
         }
     }
@@ -321,7 +324,9 @@ impl FromStr for Target {
         }
         let (name, port) = match text.rsplit_once(':') {
             Some((name, port)) => {
-                let port = port.parse().map_err(|_| format!("{port:?} is not a port"))?;
+                let port = port
+                    .parse()
+                    .map_err(|_| format!("{port:?} is not a port"))?;
                 (name, Some(port))
             }
             None => (text, None),
@@ -458,10 +463,24 @@ mod tests {
     #[test]
     fn networks_that_take_in_strangers_are_known() {
         let everyone = |t: &str| t.parse::<Network>().unwrap().is_everyone();
-        for net in ["0.0.0.0/0", "::/0", "128.0.0.0/1", "2000::/3", "::ffff:0:0/96", "::/7"] {
+        for net in [
+            "0.0.0.0/0",
+            "::/0",
+            "128.0.0.0/1",
+            "2000::/3",
+            "::ffff:0:0/96",
+            "::/7",
+        ] {
             assert!(everyone(net), "{net}");
         }
-        for net in ["10.0.0.0/8", "127.0.0.0/8", "fc00::/7", "fe80::/10", "2001:db8::/32", "::1"] {
+        for net in [
+            "10.0.0.0/8",
+            "127.0.0.0/8",
+            "fc00::/7",
+            "fe80::/10",
+            "2001:db8::/32",
+            "::1",
+        ] {
             assert!(!everyone(net), "{net}");
         }
     }

@@ -96,7 +96,11 @@ impl fmt::Display for Problems {
             let margin = " ".repeat(number.len());
             writeln!(f, "  {number} | {}", problem.excerpt.replace('\t', " "))?;
             let marks = "^".repeat(problem.marked.len());
-            writeln!(f, "  {margin} | {}{marks}", " ".repeat(problem.marked.start))?;
+            writeln!(
+                f,
+                "  {margin} | {}{marks}",
+                " ".repeat(problem.marked.start)
+            )?;
             if !problem.right.is_empty() {
                 writeln!(f, "  {margin} = {}", problem.right)?;
             }

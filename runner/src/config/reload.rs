@@ -18,7 +18,13 @@ pub struct Change {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let show = |v: &Option<String>| v.clone().unwrap_or_else(|| "nothing".into());
-        write!(f, "{}: {} → {}", self.path, show(&self.old), show(&self.new))
+        write!(
+            f,
+            "{}: {} → {}",
+            self.path,
+            show(&self.old),
+            show(&self.new)
+        )
     }
 }
 

@@ -190,12 +190,7 @@ impl<'a, 'i> Section<'a, 'i> {
             .and_then(|t| t.get(key))
             .and_then(|v| v.get_ref().as_array()?.get(index));
         match item {
-            Some(v) => self.report(
-                v.span(),
-                join(&self.path, key),
-                what.into(),
-                right.into(),
-            ),
+            Some(v) => self.report(v.span(), join(&self.path, key), what.into(), right.into()),
             None => self.wrong(key, what, right),
         }
     }
@@ -291,7 +286,10 @@ impl<'a, 'i> Section<'a, 'i> {
             let right = match did_you_mean(name, names.iter().copied()) {
                 Some(near) => format!("did you mean {near:?}?"),
                 None if names.is_empty() => format!("there is no [[{what}]] at all; add one"),
-                None => format!("known: {}; or add a [[{what}]] of that name", names.join(", ")),
+                None => format!(
+                    "known: {}; or add a [[{what}]] of that name",
+                    names.join(", ")
+                ),
             };
             self.wrong(key, format!("there is no {what} {name:?}"), right);
         }

@@ -83,7 +83,11 @@ impl Scalar for f64 {
     const EXPECTED: &'static str = "a number such as 2 or 1.5";
     fn read(value: &DeValue<'_>) -> Result<Self, String> {
         if let DeValue::Float(x) = value {
-            return x.as_str().replace('_', "").parse().map_err(|_| format!("{x} is no number"));
+            return x
+                .as_str()
+                .replace('_', "")
+                .parse()
+                .map_err(|_| format!("{x} is no number"));
         }
         integer(value)
             .map(|n| n as Self)
@@ -306,8 +310,9 @@ impl Share {
     pub fn of(self, whole: u64) -> u64 {
         match self {
             Self::Bytes(size) => size.0,
-            Self::Percent(p) => u64::try_from(u128::from(whole) * u128::from(p) / 100)
-                .unwrap_or(u64::MAX),
+            Self::Percent(p) => {
+                u64::try_from(u128::from(whole) * u128::from(p) / 100).unwrap_or(u64::MAX)
+            }
         }
     }
 }
@@ -452,7 +457,18 @@ mod tests {
         assert_eq!(read("250ms"), Some(250));
         assert_eq!(read("2w"), Some(14 * 86_400_000));
         assert_eq!(read("0"), Some(0));
-        for wrong in ["", " ", "30", "s", "30x", "1m1h", "-1s", "1.5h", "1h1h", "99999999999d"] {
+        for wrong in [
+            "",
+            " ",
+            "30",
+            "s",
+            "30x",
+            "1m1h",
+            "-1s",
+            "1.5h",
+            "1h1h",
+            "99999999999d",
+        ] {
             assert_eq!(read(wrong), None, "{wrong}");
         }
     }

@@ -124,7 +124,13 @@ mod tests {
         assert_eq!(MessageId(u64::MAX).to_string(), "fzzzzzzzzzzzz");
         assert_eq!("FZZZZZZZZZZZZ".parse(), Ok(MessageId(u64::MAX)));
         assert_eq!("oooooooooooil".parse(), Ok(MessageId(33)));
-        for wrong in ["", "g000000000000", "000000000000", "000000000000u", "00000000000é"] {
+        for wrong in [
+            "",
+            "g000000000000",
+            "000000000000",
+            "000000000000u",
+            "00000000000é",
+        ] {
             assert!(wrong.parse::<MessageId>().is_err(), "{wrong}");
         }
     }
