@@ -64,3 +64,17 @@ pub const MECHANISM_BYTES_MAX: usize = 20;
 /// Longest wait that a reply's text may ask for, seconds: a hostile or broken text must not park
 /// a delivery for ever. One day, the longest that greylisters and limiters ask in practice.
 pub const RETRY_HINT_S_MAX: u64 = 86_400;
+
+// -- header fields and reports --
+
+/// Longest header that is read, bytes without the empty line. RFC 5322 sets none; receivers stop
+/// between 64 KiB and a few hundred.
+pub const HEADER_BYTES_MAX: usize = 256 * 1024;
+/// More `Received:` fields than this are a loop (RFC 5321 6.3 asks for at least 100).
+pub const RECEIVED_MAX: usize = 100;
+/// Room that every `Received:` field of ours fits in, bytes.
+pub const RECEIVED_BYTES_MAX: usize = 2048;
+/// Longest line of a message, octets without CRLF (RFC 5322 2.1.1).
+pub const LINE_BYTES_MAX: usize = 998;
+/// Longest line that we write where it can be helped, octets without CRLF (RFC 5322 2.1.1).
+pub const LINE_BYTES_WISHED: usize = 78;
