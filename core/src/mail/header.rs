@@ -628,8 +628,8 @@ mod tests {
         );
         assert_eq!(
             folded("smtp; 550-5.1.1 The email account that you tried to reach does not exist"),
-            "Diagnostic-Code: smtp; 550-5.1.1 The email account that you tried to reach does\r\n \
-             not exist\r\n"
+            "Diagnostic-Code: smtp; 550-5.1.1 The email account that you tried to reach\r\n \
+             does not exist\r\n"
         );
         let long = folded(&"x".repeat(3000));
         assert!(long.lines().all(|l| l.len() <= 998) && long.lines().count() == 4);
