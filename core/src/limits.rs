@@ -78,3 +78,33 @@ pub const RECEIVED_BYTES_MAX: usize = 2048;
 pub const LINE_BYTES_MAX: usize = 998;
 /// Longest line that we write where it can be helped, octets without CRLF (RFC 5322 2.1.1).
 pub const LINE_BYTES_WISHED: usize = 78;
+
+// -- DNS and routing --
+
+/// Longest name on the wire, octets with length octets and the root (RFC 1035 2.3.4).
+pub const DNS_NAME_BYTES_MAX: usize = 255;
+/// Longest query that the resolver writes, bytes: header, one question, an empty OPT record
+/// (RFC 1035 4.1, RFC 6891 6.1.2).
+pub const DNS_QUERY_BYTES_MAX: usize = 12 + DNS_NAME_BYTES_MAX + 4 + 11;
+/// UDP payload that the resolver says it takes, bytes: fits every path without fragments
+/// (RFC 6891 6.2.5 leaves it to us; DNS Flag Day 2020 says 1232).
+pub const DNS_UDP_PAYLOAD_BYTES: u16 = 1232;
+/// Records of one answer section that are looked at; the rest is not read.
+pub const DNS_RECORDS_MAX: usize = 512;
+/// CNAMEs that are followed for one question, within answers and by asking on (RFC 1034 3.6.2
+/// asks for a bound and gives none).
+pub const DNS_CNAME_CHAIN_MAX: usize = 10;
+/// Recursive servers that one resolver knows.
+pub const DNS_SERVERS_MAX: usize = 16;
+/// Queries that are sent for one name of one question before it fails.
+pub const DNS_ATTEMPTS_MAX: usize = 8;
+/// Longest time that a negative answer is kept, seconds (RFC 2308 5: one to three hours).
+pub const DNS_NEGATIVE_TTL_S_MAX: u32 = 10_800;
+/// Longest time that a failure is kept, seconds (RFC 2308 7.1, RFC 9520 3.2).
+pub const DNS_FAILURE_TTL_S_MAX: u32 = 300;
+/// MX hosts of one domain that a plan keeps, best first.
+pub const MX_HOSTS_MAX: usize = 16;
+/// Addresses of one host that a plan keeps.
+pub const HOST_ADDRESSES_MAX: usize = 16;
+/// Addresses that a plan keeps over all its hosts.
+pub const PLAN_ADDRESSES_MAX: usize = 64;
