@@ -108,3 +108,38 @@ pub const MX_HOSTS_MAX: usize = 16;
 pub const HOST_ADDRESSES_MAX: usize = 16;
 /// Addresses that a plan keeps over all its hosts.
 pub const PLAN_ADDRESSES_MAX: usize = 64;
+
+// -- submission session (smtp::server) --
+
+/// Longest line of an AUTH exchange, bytes with CRLF (RFC 4954 4). It stays in the caller's input
+/// buffer, never in the session.
+pub const AUTH_LINE_BYTES_MAX: usize = 12_288;
+/// Replies that a session queues before it has them sent, bytes (our choice; the answer to EHLO
+/// with every extension fits).
+pub const SERVER_REPLY_QUEUE_BYTES: usize = 1024;
+/// Room that the queue of replies has before any command is taken, bytes: an application's reply
+/// is cut to it (RFC 5321 4.5.3.1.5 for one line).
+pub const SERVER_REPLY_BYTES_MAX: usize = REPLY_LINE_BYTES;
+/// Bytes of an over-long command line that are read and thrown away before the session closes.
+pub const SERVER_SKIPPED_LINE_BYTES_MAX: u64 = 65_536;
+/// Bytes of a refused body that are read and thrown away before the session closes: 16 MiB.
+pub const SERVER_DISCARDED_BODY_BYTES_MAX: u64 = 16 << 20;
+/// Largest message by default, octets: 50 MiB.
+pub const SERVER_MESSAGE_BYTES_MAX: u64 = 50 << 20;
+/// Recipients of one transaction by default; RFC 5321 4.5.3.1.8 asks for at least
+/// [`RECIPIENTS_MIN`].
+pub const SERVER_RECIPIENTS_MAX: u32 = 1000;
+/// Recipients that the application refuses since the last accepted message, by default.
+pub const SERVER_REFUSED_RECIPIENTS_MAX: u32 = 1000;
+/// Errors since the last accepted message, by default.
+pub const SERVER_ERRORS_MAX: u32 = 20;
+/// NOOP, RSET, VRFY, EXPN, HELP, EHLO and AUTH since the last accepted message, by default.
+pub const SERVER_JUNK_COMMANDS_MAX: u32 = 100;
+/// Commands of one session by default.
+pub const SERVER_COMMANDS_MAX: u32 = 1_000_000;
+/// Wait for a whole command, seconds (RFC 5321 4.5.3.2.7).
+pub const SERVER_COMMAND_TIMEOUT_S: u64 = 300;
+/// Wait for the next block of a body, seconds (RFC 5321 4.5.3.2.5).
+pub const SERVER_DATA_BLOCK_TIMEOUT_S: u64 = 180;
+/// From the first to the last octet of a body, seconds (our choice: stops a client that drips).
+pub const SERVER_MESSAGE_TIMEOUT_S: u64 = 3600;

@@ -1,0 +1,4 @@
+//! Tests of the session. `harness` plays the caller and the application.
+
+mod behaviour;
+mod harness;
