@@ -1,6 +1,8 @@
 //! The Courser mail server.
 #![deny(missing_docs)]
 
+pub mod cli;
 pub mod config;
 pub mod control;
+pub mod logging;
 pub mod net;

@@ -9,9 +9,15 @@
 //! |---|---|
 //! | [`protocol`] | what is said |
 //! | [`id`] | how messages and deliveries are named |
+//! | [`server`] | the server's side, over a [`ControlBackend`] |
+//! | [`client`] | the other side, blocking |
 
+pub mod client;
 pub mod id;
 pub mod protocol;
+pub mod server;
 
+pub use client::{Client, ClientError};
 pub use id::{DeliverySelector, MessageId};
 pub use protocol::{Request, Response};
+pub use server::{ControlBackend, ControlServer};

@@ -1,0 +1,87 @@
+//! `courser check-config`: is this configuration right, and what does it come to?
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use crate::config::{self, Config, DEFAULT_PATH, EXAMPLE, Sync};
+
+use super::{Failure, Outcome};
+
+/// `courser check-config`
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The configuration
+    #[arg(value_name = "FILE", env = "COURSER_CONFIG", default_value = DEFAULT_PATH)]
+    pub file: PathBuf,
+    /// Print an example with every option, its meaning and its default, and check nothing
+    #[arg(long)]
+    pub example: bool,
+    /// Also print every option with its value
+    #[arg(long)]
+    pub options: bool,
+}
+
+/// Checks, or prints the example.
+///
+/// # Errors
+/// The configuration has mistakes.
+pub fn run(args: Args, out: &mut dyn Write) -> Outcome {
+    if args.example {
+        return Ok(out.write_all(EXAMPLE.as_bytes())?);
+    }
+    let config = config::load(&args.file).map_err(Failure::from)?;
+    writeln!(out, "{}: right", args.file.display())?;
+    summary(&config, out)?;
+    if args.options {
+        writeln!(out)?;
+        for option in config.options() {
+            let Some(value) = &option.value else { continue };
+            let mark = if option.default.as_ref() == Some(value) {
+                "  (default)"
+            } else {
+                ""
+            };
+            writeln!(out, "{} = {value}{mark}", option.path)?;
+        }
+    }
+    Ok(())
+}
+
+/// What an operator wants to see at a glance: who may send, from where it goes out, where to.
+fn summary(config: &Config, out: &mut dyn Write) -> std::io::Result<()> {
+    fn list<T: ToString>(all: impl IntoIterator<Item = T>) -> String {
+        let all: Vec<String> = all.into_iter().map(|x| x.to_string()).collect();
+        if all.is_empty() {
+            "nobody".to_owned()
+        } else {
+            all.join(", ")
+        }
+    }
+    writeln!(out, "  this is {}", config.hostname)?;
+    for listener in &config.listeners {
+        let at = list(&listener.address);
+        let relays = list(&listener.relay_networks);
+        writeln!(out, "  listens on {at}, relays for {relays}")?;
+    }
+    for source in &config.sources {
+        let from = match source.address {
+            Some(ip) => ip.to_string(),
+            None => "the address that the system chooses".to_owned(),
+        };
+        writeln!(out, "  sends from {from} as {}", source.ehlo)?;
+    }
+    for route in &config.routes {
+        writeln!(out, "  {} goes to {}", route.domain, list(&route.to))?;
+    }
+    writeln!(out, "  keeps mail in {}", config.spool.dir.display())?;
+    writeln!(out, "  writes events to {}", config.events.dir.display())?;
+    if config.spool.sync == Sync::Never {
+        let lost = "a power failure loses accepted mail";
+        writeln!(out, "  warning: spool.sync = \"never\": {lost}")?;
+    }
+    if &*config.hostname == "localhost" {
+        let why = "receivers refuse a server that greets with it";
+        writeln!(out, "  warning: hostname = \"localhost\": {why}")?;
+    }
+    Ok(())
+}
