@@ -6,3 +6,4 @@ pub mod config;
 pub mod control;
 pub mod logging;
 pub mod net;
+pub mod spool;
