@@ -143,3 +143,17 @@ pub const SERVER_COMMAND_TIMEOUT_S: u64 = 300;
 pub const SERVER_DATA_BLOCK_TIMEOUT_S: u64 = 180;
 /// From the first to the last octet of a body, seconds (our choice: stops a client that drips).
 pub const SERVER_MESSAGE_TIMEOUT_S: u64 = 3600;
+
+// -- smtp::client --
+
+/// Recipients of one transaction that a delivery session keeps apart, and so the most that it
+/// sends in one. RFC 5321 4.5.3.1.8 makes receivers take 100; more than this is never useful.
+pub const RECIPIENTS_PER_TRANSACTION_MAX: usize = 1024;
+/// Transactions whose answers a delivery session awaits at the same time.
+pub const TRANSACTIONS_IN_FLIGHT_MAX: usize = 2;
+/// Room that always holds any single command of a delivery session, bytes.
+pub const OUT_BYTES_MIN: usize = COMMAND_LINE_BYTES_MAX;
+/// Default for the largest body that is sent with BDAT before the answers to RCPT came, octets:
+/// a few bandwidth-delay products; a larger one for refused recipients costs more than a round
+/// trip does.
+pub const BODY_AHEAD_BYTES_MAX: u64 = 256 * 1024;
