@@ -284,7 +284,7 @@ impl Session {
     /// The reply behind the event that the last poll gave, or none if a local cause is behind
     /// it. Stands until the next [`handle`](Self::handle).
     pub fn reply(&self) -> Option<Reply<'_>> {
-        self.reply_stands.then(|| self.reader.reply())
+        self.reader.reply().filter(|_| self.reply_stands)
     }
 
     /// Where the session stands: whose answer it awaits, else what it does.
@@ -454,8 +454,9 @@ impl Session {
         }
         if state == ReplyState::Complete {
             self.reading.inside = false;
-            let Reply { code, enhanced, .. } = self.reader.reply();
-            self.on_reply(now, Answer { code, enhanced });
+            if let Some(Reply { code, enhanced, .. }) = self.reader.reply() {
+                self.on_reply(now, Answer { code, enhanced });
+            }
         }
     }
 

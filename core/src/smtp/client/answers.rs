@@ -1,9 +1,7 @@
 //! What an answer does to the transaction that awaits it.
 
 use super::transaction::{Body, Step, Transaction};
-use super::{
-    Answer, Cause, Event, Failure, Framing, Outcome, Session, State, TransactionId,
-};
+use super::{Answer, Cause, Event, Failure, Framing, Outcome, Session, State, TransactionId};
 use crate::feedback::verdict::Scope;
 use crate::smtp::reply::{EnhancedCode, ReplyCode};
 
@@ -262,10 +260,9 @@ impl Session {
 /// before, another transaction would meet the same, so there it is an ordinary failure.
 fn is_too_many(txn: &Transaction, answer: Answer) -> bool {
     let enhanced = answer.enhanced.map(|code| (code.subject, code.detail));
-    let says_so = match (answer.code.get(), enhanced) {
-        (452 | 552, None) => true,
-        (450..=452 | 552, Some((5, 3))) => true,
-        _ => false,
-    };
+    let says_so = matches!(
+        (answer.code.get(), enhanced),
+        (452 | 552, None) | (450..=452 | 552, Some((5, 3)))
+    );
     says_so && txn.accepted.len() > 0
 }

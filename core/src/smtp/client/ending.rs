@@ -1,9 +1,7 @@
 //! How a session ends: what is told of transactions in flight, QUIT, close.
 
 use super::transaction::Transaction;
-use super::{
-    Answer, Cause, Event, Failure, Outcome, Output, Phase, Session, TransactionId,
-};
+use super::{Answer, Cause, Event, Failure, Outcome, Output, Phase, Session, TransactionId};
 use crate::feedback::verdict::Scope;
 use crate::smtp::command::Command;
 use crate::time::Instant;
@@ -31,12 +29,7 @@ impl Session {
     }
 
     /// Ends the session; `refused` is the transaction that `failure` is the answer to.
-    pub(super) fn end(
-        &mut self,
-        failure: Failure,
-        refused: Option<TransactionId>,
-        politely: bool,
-    ) {
+    pub(super) fn end(&mut self, failure: Failure, refused: Option<TransactionId>, politely: bool) {
         self.phase = Phase::Ending(Ending {
             failure,
             refused,
@@ -126,6 +119,9 @@ impl Session {
 fn last_outcome(txn: &Transaction, ending: &Ending) -> Outcome {
     if ending.refused == Some(txn.id) {
         Outcome::Failed(ending.failure)
+    } else if ending.refused.is_some() && txn.early.is_none() {
+        // Behind the one that met a 421; the peer goes through them in order.
+        Outcome::Unsent(ending.failure)
     } else if txn.may_be_taken() {
         Outcome::Unknown(ending.failure)
     } else {

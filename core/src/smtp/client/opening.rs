@@ -1,8 +1,6 @@
 //! Greeting, EHLO, STARTTLS: until transactions can begin.
 
-use super::{
-    Answer, Cause, Event, Failure, Misuse, Output, Phase, Reading, Session, TlsMode,
-};
+use super::{Answer, Cause, Event, Failure, Misuse, Output, Phase, Reading, Session, TlsMode};
 use crate::feedback::verdict::Scope;
 use crate::smtp::command::Command;
 use crate::smtp::extension::Capabilities;

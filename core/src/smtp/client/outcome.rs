@@ -1,6 +1,6 @@
 //! What a session says: events, outcomes and failures.
 
-use crate::feedback::verdict::Scope;
+use crate::feedback::verdict::{Scope, Stage};
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::smtp::command::{MailParams, RcptParams};
 use crate::smtp::extension::Capabilities;
@@ -292,6 +292,26 @@ pub enum State {
     Quit,
     /// Over.
     Closed,
+}
+
+impl State {
+    /// What [`feedback::verdict`](crate::feedback::verdict) calls a reply that came here.
+    pub const fn stage(self) -> Stage {
+        match self {
+            Self::Greeting => Stage::Greeting,
+            Self::Hello
+            | Self::StartTls
+            | Self::Handshake
+            | Self::Idle
+            | Self::Reset
+            | Self::Quit
+            | Self::Closed => Stage::Hello,
+            Self::Mail => Stage::Mail,
+            Self::Rcpt => Stage::Rcpt,
+            Self::Data => Stage::Data,
+            Self::Body | Self::End => Stage::Body,
+        }
+    }
 }
 
 /// A call out of turn. The session is as it was before the call.

@@ -62,11 +62,10 @@ impl Recipients {
     /// Adds `index`; out of range it does nothing.
     fn insert(&mut self, index: u16) {
         let bit = 1 << (index % 64);
-        if let Some(word) = self.words.get_mut(usize::from(index / 64)) {
-            if *word & bit == 0 {
-                *word |= bit;
-                self.len += 1;
-            }
+        let word = self.words.get_mut(usize::from(index / 64));
+        if let Some(word) = word.filter(|word| **word & bit == 0) {
+            *word |= bit;
+            self.len += 1;
         }
     }
 
@@ -264,10 +263,7 @@ mod tests {
         }
         assert_eq!(set.len(), 4);
         let all: std::vec::Vec<_> = (0..6).map(|n| set.nth(n)).collect();
-        assert_eq!(
-            all,
-            [Some(3), Some(63), Some(64), Some(1023), None, None]
-        );
+        assert_eq!(all, [Some(3), Some(63), Some(64), Some(1023), None, None]);
     }
 
     #[test]

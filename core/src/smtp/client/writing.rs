@@ -170,10 +170,9 @@ impl Session {
         if params.requiretls && !(offered.requiretls && self.secured) {
             return Err(Cause::RequireTlsNotOffered);
         }
-        if let Some(limit) = offered.size.filter(|&limit| limit != 0) {
-            if envelope.size() > limit {
-                return Err(Cause::TooLarge { limit });
-            }
+        let limit = offered.size.filter(|&limit| limit != 0);
+        if let Some(limit) = limit.filter(|&limit| envelope.size() > limit) {
+            return Err(Cause::TooLarge { limit });
         }
         let binary = params.body == Some(BodyType::BinaryMime);
         if binary && !(offered.binarymime && framing == Framing::Bdat) {
