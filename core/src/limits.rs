@@ -78,6 +78,14 @@ pub const RECEIVED_BYTES_MAX: usize = 2048;
 pub const LINE_BYTES_MAX: usize = 998;
 /// Longest line that we write where it can be helped, octets without CRLF (RFC 5322 2.1.1).
 pub const LINE_BYTES_WISHED: usize = 78;
+/// Longest message that goes back whole in a report, bytes; of longer ones the header goes back.
+pub const DSN_RETURN_BYTES_MAX: usize = 64 * 1024;
+/// Most that goes back of a header, bytes.
+pub const DSN_HEADER_BYTES_MAX: usize = 32 * 1024;
+/// Longest delivery report part that is read of an incoming report, bytes.
+pub const DSN_REPORT_BYTES_MAX: usize = 1024 * 1024;
+/// Most recipients that are read of one incoming report.
+pub const DSN_RECIPIENTS_MAX: usize = 1000;
 
 // -- DNS and routing --
 

@@ -213,11 +213,6 @@ pub const BUILT_IN: &[Rule<'static>] = &[
         ..code("microsoft-no-mailbox", None, Enhanced::detail(4, 1), UnknownRecipient, Scope::Recipient)
     },
     Rule {
-        codes: Codes::PERMANENT,
-        stage: Some(Stage::Rcpt),
-        ..code("no-mailbox", None, Enhanced::detail(5, 0), UnknownRecipient, Scope::Recipient)
-    },
-    Rule {
         all: &["concurrent connections"],
         ..code("microsoft-connections", None, Enhanced::detail(3, 2), RateLimited, Scope::Source)
     },
@@ -236,7 +231,7 @@ pub const BUILT_IN: &[Rule<'static>] = &[
         retry_after: after_s(2 * HOUR),
         ..marker(
             "orange-refused",
-            &["ofr004_105", "ofr_105", "ofr_108", "ofr004_108", "ofr_999"],
+            &["ofr004_105", "ofr_105", "ofr_108", "ofr004_108", "ofr_999", "lpn001_10", "lpn007_10"],
             Reputation,
             Scope::Source,
         )
@@ -295,11 +290,33 @@ pub const BUILT_IN: &[Rule<'static>] = &[
     marker("netease-helo", &["hl:itc", "hl:ihu"], Authentication, Scope::Source),
     marker("tencent-rate", &["frequency limited"], RateLimited, Scope::Source),
     // -- Spectrum, Charter, Cox --
-    marker("spectrum-rate", &["aup#out-1", "aup#mxrt", "aup#cxcnct"], RateLimited, Scope::Source),
-    marker("spectrum-block", &["aup#bl", "aup#in-1310", "aup#cdrbl"], Blocklisted, Scope::Source),
+    marker("spectrum-rate", &["aup#out-1", "aup#mxrt", "aup#cxcnct", "aup#in-1310"], RateLimited, Scope::Source),
+    marker("spectrum-block", &["aup#bl", "aup#cdrbl"], Blocklisted, Scope::Source),
+    // 550 5.5.0 at RCPT is Microsoft's and others' "no mailbox", where no marker said more.
+    Rule {
+        codes: Codes::one(550),
+        stage: Some(Stage::Rcpt),
+        ..code("no-mailbox", None, Enhanced::detail(5, 0), UnknownRecipient, Scope::Recipient)
+    },
     // -- Wordings of anyone: what the message looks like, where other words would mislead --
-    words("url-listed", &["surbl", "uribl", "dbl.spamhaus", "url listed", "listed url"], Content, Scope::Identity),
-    words("header-form", &["duplicate header", "addresses in from"], Protocol, Scope::Message),
+    marker("url-listed", &["surbl", "uribl", "dbl.spamhaus", "url listed", "listed url"], Content, Scope::Identity),
+    // The name of a list in any reply is the reason, whatever code stands beside it.
+    marker(
+        "block-list-named",
+        &["spamhaus.", "spamcop.net", "barracudacentral", "sorbs.net", "dnsbl", "proofpoint.com/dnsbl"],
+        Blocklisted,
+        Scope::Source,
+    ),
+    words("header-form", &["duplicate header", "addresses in from", "headers too large"], Protocol, Scope::Message),
+    words(
+        "classified",
+        &[
+            "spam classification", "classified as spam", "detected as spam", "considered spam",
+            "identified as spam", "looks like spam",
+        ],
+        Content,
+        Scope::Message,
+    ),
     // 530 is "authenticate or encrypt first" (RFC 4954 6, RFC 3207 4).
     Rule {
         codes: Codes::one(530),
@@ -351,6 +368,19 @@ pub const BUILT_IN: &[Rule<'static>] = &[
         &["helo command rejected", "ehlo command rejected", "invalid helo", "helo name", "bad helo"],
         Authentication,
         Scope::Source,
+    ),
+    words(
+        "authentication-wanted",
+        &["smtp authentication", "authentication required", "authentication is required"],
+        Authentication,
+        Scope::Lane,
+    ),
+    // What other mail systems say in their reports of their own DNS.
+    words(
+        "dns",
+        &["dns error", "name service error", "nxdomain", "host not found", "null mx"],
+        Dns,
+        Scope::Recipient,
     ),
     // -- the recipient --
     words(
@@ -412,7 +442,7 @@ pub const BUILT_IN: &[Rule<'static>] = &[
         &[
             "relay access denied", "relaying denied", "relay denied", "unable to relay",
             "not permitted to relay", "permitted to relay", "relay not permitted", "relay through",
-            "relaying not", "relay not allowed", "not relay", "no relaying", "relay prohibited",
+            "relaying not", "relay not allowed", "not relay", "no relaying", "relay prohibited", "to relay mail",
             "rcpthosts", "authentication required for relay", "gateway user",
         ],
         Relay,
@@ -479,7 +509,7 @@ pub const BUILT_IN: &[Rule<'static>] = &[
         "message-form",
         &[
             "rfc 5322", "rfc5322", "rfc 2822", "rfc2822",
-            "malformed", "missing header", "headers too large", "bare lf", "not compliant",
+            "malformed", "missing header", "bare lf", "not compliant",
             "invalid header", "line too long",
         ],
         Protocol,
@@ -530,7 +560,7 @@ pub const BUILT_IN: &[Rule<'static>] = &[
         ..words(
             "policy",
             &[
-                "policy", "access denied", "not accepted", "refused", "not allowed", "banned",
+                "policy", "access denied", "not accepted", "not accepting", "refused", "not allowed", "banned",
                 "blocked", "not authorized", "not authorised", "rejected by", "administrative",
             ],
             Policy,

@@ -165,6 +165,13 @@ fn line_len(text: &[u8]) -> Option<usize> {
 #[derive(Clone, Copy, Debug)]
 pub struct Lines<'a>(&'a [u8]);
 
+impl<'a> Lines<'a> {
+    /// The lines of `fields`, cut out of a message by other means than [`Header::of`].
+    pub const fn of(fields: &'a [u8]) -> Self {
+        Self(fields)
+    }
+}
+
 impl<'a> Iterator for Lines<'a> {
     type Item = Line<'a>;
 
