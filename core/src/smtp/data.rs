@@ -432,8 +432,8 @@ impl BdatReader {
     /// Takes octets of the chunk from `input`. A chunk of no octets is done by an empty push.
     ///
     /// # Errors
-    /// [`DataError`], and the same for every later push. The chunk's end is still known: skip
-    /// [`BdatReader::remaining`] octets, answer with an error, and go on.
+    /// [`DataError`], and the same for every later push. The chunk's end is still known:
+    /// [`BdatReader::skip`] to it, answer with an error, and go on.
     pub fn push<'a>(&mut self, input: &'a [u8]) -> Result<Unstuffed<'a>, DataError> {
         if let Some(error) = self.failed {
             return Err(error);
@@ -455,6 +455,14 @@ impl BdatReader {
         })
     }
 
+    /// Leaves out octets of the chunk, for a message that is refused already: how many of
+    /// `available` belong to it, and whether it is done. They count in no finding.
+    pub fn skip(&mut self, available: usize) -> (usize, bool) {
+        let size = usize::try_from(self.remaining).map_or(available, |n| n.min(available));
+        self.remaining -= size as u64;
+        (size, self.remaining == 0)
+    }
+
     /// Octets of the chunk that are still to come.
     pub fn remaining(&self) -> u64 {
         self.remaining
@@ -468,5 +476,323 @@ impl BdatReader {
     /// The last chunk is done.
     pub fn is_done(&self) -> bool {
         self.last && self.remaining == 0 && self.failed.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::vec;
+    use std::vec::Vec;
+
+    /// Sends `body` in pieces of the given sizes, over and over.
+    fn stuff(body: &[u8], sizes: &[usize]) -> Vec<u8> {
+        let mut stuffer = Stuffer::new();
+        let mut wire = Vec::new();
+        for piece in pieces(body, sizes) {
+            wire.extend(stuffer.walk(piece).flat_map(|c| c.bytes().to_vec()));
+        }
+        wire.extend_from_slice(stuffer.terminator());
+        wire
+    }
+
+    fn pieces<'a>(mut rest: &'a [u8], sizes: &[usize]) -> Vec<&'a [u8]> {
+        let mut pieces = Vec::new();
+        for size in sizes.iter().cycle() {
+            if rest.is_empty() {
+                break;
+            }
+            let (piece, after) = rest.split_at((*size).max(1).min(rest.len()));
+            pieces.push(piece);
+            rest = after;
+        }
+        pieces
+    }
+
+    /// What arrived, what is left of the wire, and what was found.
+    type Received = Result<(Vec<u8>, Vec<u8>, Findings, bool), DataError>;
+
+    fn unstuff(wire: &[u8], sizes: &[usize]) -> Received {
+        let mut unstuffer = Unstuffer::new();
+        let (mut body, mut left) = (Vec::new(), Vec::new());
+        for mut piece in pieces(wire, sizes) {
+            while !piece.is_empty() && !unstuffer.is_done() {
+                let part = unstuffer.push(piece)?;
+                assert!(part.consumed > 0, "no progress");
+                body.extend_from_slice(part.body);
+                piece = &piece[part.consumed..];
+            }
+            left.extend_from_slice(piece);
+        }
+        Ok((body, left, unstuffer.findings(), unstuffer.is_done()))
+    }
+
+    /// The same, octet by octet, from the RFC's words.
+    fn unstuff_plainly(wire: &[u8]) -> Received {
+        let (mut body, mut line) = (Vec::new(), Vec::new());
+        let mut found = Findings::default();
+        for (i, &b) in wire.iter().enumerate() {
+            if b == b'\n' && line.last() != Some(&b'\r') {
+                return Err(DataError::BareLf);
+            }
+            if b != b'\n' && line.last() == Some(&b'\r') {
+                return Err(DataError::BareCr);
+            }
+            line.push(b);
+            if line == b".\r\n" {
+                return Ok((body, wire[i + 1..].to_vec(), found, true));
+            }
+            // A dot, and a CR behind it, may still be the end.
+            let undecided = line == b"." || line == b".\r";
+            let text = line.strip_prefix(b".").unwrap_or(&line);
+            if !undecided {
+                found.eight_bit |= b >= 128;
+                found.nul |= b == 0;
+                found.long_line |=
+                    text.len() > 1_000 || text.len() == 1_000 && !text.ends_with(b"\r\n");
+                body.push(b);
+                found.octets += 1;
+            }
+            if b == b'\n' {
+                line.clear();
+            }
+        }
+        Ok((body, Vec::new(), found, false))
+    }
+
+    #[test]
+    fn dots_are_stuffed() {
+        for (body, wire) in [
+            ("", ".\r\n"),
+            (".", "..\r\n.\r\n"),
+            (".\r\n", "..\r\n.\r\n"),
+            ("..\r\n", "...\r\n.\r\n"),
+            ("a", "a\r\n.\r\n"),
+            ("a\r\n", "a\r\n.\r\n"),
+            ("a.\r\n.b\r\n.\r\n", "a.\r\n..b\r\n..\r\n.\r\n"),
+            ("\r\n.\r\nQUIT\r\n", "\r\n..\r\nQUIT\r\n.\r\n"),
+            ("a\n.\r\nb\n", "a\n..\r\nb\n\r\n.\r\n"),
+            ("a\r", "a\r\r\n.\r\n"),
+        ] {
+            for size in 1..=body.len().max(1) {
+                let sent = stuff(body.as_bytes(), &[size]);
+                assert_eq!(sent, wire.as_bytes(), "{body:?} by {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn slices_are_few_and_lie_in_the_body() {
+        let body = b"one\r\ntwo\r\n.three\r\nfour\r\n";
+        let chunks: Vec<_> = Stuffer::new().walk(body).collect();
+        assert_eq!(
+            chunks,
+            [
+                Chunk::Body(b"one\r\ntwo\r\n"),
+                Chunk::Dot,
+                Chunk::Body(b".three\r\nfour\r\n"),
+            ]
+        );
+        assert_eq!(chunks[0].bytes().as_ptr(), body.as_ptr());
+    }
+
+    #[test]
+    fn smuggled_ends_are_refused() {
+        use DataError::{BareCr, BareLf};
+        for (wire, error) in [
+            ("a\n.\n", BareLf),
+            ("a\n.\r\n", BareLf),
+            ("a\r\n.\n", BareLf),
+            ("a\r.\r", BareCr),
+            ("a\r.\r\n", BareCr),
+            ("a\r\n.\r.", BareCr),
+            ("a\r\n.\r\r\n", BareCr),
+            ("a\r\r\n.\r\n", BareCr),
+            ("\n", BareLf),
+            ("\n.\r\n", BareLf),
+            (".\n", BareLf),
+            ("\r.\r\n", BareCr),
+            ("\r\n\n", BareLf),
+            ("a\0\n.\r\n", BareLf),
+            ("a\r\0\n.\r\n", BareCr),
+        ] {
+            for size in 1..=wire.len() {
+                let got = unstuff(wire.as_bytes(), &[size]);
+                assert_eq!(got, Err(error), "{wire:?} by {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn errors_last() {
+        let mut unstuffer = Unstuffer::new();
+        assert_eq!(unstuffer.push(b"a\nb"), Err(DataError::BareLf));
+        assert_eq!(unstuffer.push(b"\r\n.\r\n"), Err(DataError::BareLf));
+    }
+
+    #[test]
+    fn bare_ends_are_found_wherever_they_stand() {
+        // Over the blocks of the vector loop and their seams.
+        for at in 0..300 {
+            for (bad, error) in [(b'\n', DataError::BareLf), (b'\r', DataError::BareCr)] {
+                let mut wire = vec![b'x'; 300];
+                wire[at] = bad;
+                wire.extend_from_slice(b"y\r\n.\r\n");
+                for sizes in [[1_000], [64], [65], [1]] {
+                    assert_eq!(unstuff(&wire, &sizes), Err(error), "{bad} at {at}");
+                }
+            }
+            let mut wire = vec![b'x'; 300];
+            wire[at] = 0;
+            wire[(at + 150) % 300] = 0x80;
+            wire.extend_from_slice(b"\r\n.\r\n");
+            let found = unstuff(&wire, &[1_000]).unwrap().2;
+            assert!(found.nul && found.eight_bit && !found.long_line);
+        }
+    }
+
+    #[test]
+    fn long_lines_are_flagged() {
+        for (length, long) in [(997, false), (998, false), (999, true), (5_000, true)] {
+            let mut wire = b"first\r\n".to_vec();
+            wire.extend(vec![b'x'; length]);
+            wire.extend_from_slice(b"\r\n.\r\n");
+            for sizes in [[10_000], [1], [999], [1_000]] {
+                let found = unstuff(&wire, &sizes).unwrap().2;
+                assert_eq!(found.long_line, long, "{length} by {sizes:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_taken_behind_the_end() {
+        let mut unstuffer = Unstuffer::new();
+        let part = unstuffer.push(b".\r\nQUIT\r\n").unwrap();
+        assert!(part.done && part.body.is_empty());
+        assert_eq!(part.consumed, 3);
+        assert_eq!(unstuffer.push(b"QUIT\r\n").unwrap().consumed, 0);
+    }
+
+    #[test]
+    fn bdat_counts_over_chunks() {
+        let mut reader = BdatReader::new(false);
+        reader.begin(3, false);
+        let part = reader.push(b"ab\rBDAT").unwrap();
+        assert_eq!(
+            (part.body, part.consumed, part.done),
+            (&b"ab\r"[..], 3, true)
+        );
+        // The CRLF may lie in two chunks.
+        reader.begin(2, true);
+        assert!(!reader.push(b"\n").unwrap().done && !reader.is_done());
+        assert!(reader.push(b"c").unwrap().done && reader.is_done());
+        assert_eq!(reader.findings().octets, 5);
+    }
+
+    #[test]
+    fn bdat_refuses_bare_ends_unless_binary() {
+        for (chunk, error) in [
+            ("a\nb", DataError::BareLf),
+            ("a\rb", DataError::BareCr),
+            ("a\r", DataError::BareCr),
+        ] {
+            let mut reader = BdatReader::new(false);
+            reader.begin(chunk.len() as u64, true);
+            assert_eq!(reader.push(chunk.as_bytes()), Err(error), "{chunk:?}");
+            assert_eq!(reader.skip(100), (chunk.len(), true));
+            assert!(!reader.is_done());
+            let mut reader = BdatReader::new(true);
+            reader.begin(chunk.len() as u64, true);
+            assert!(reader.push(chunk.as_bytes()).unwrap().done);
+        }
+    }
+
+    #[test]
+    fn bdat_of_nothing_ends_a_message() {
+        let mut reader = BdatReader::new(false);
+        reader.begin(0, true);
+        let part = reader.push(b"MAIL").unwrap();
+        assert_eq!((part.consumed, part.done), (0, true));
+    }
+
+    /// Octets among which dots, CRs and LFs are frequent.
+    fn wire() -> impl Strategy<Value = Vec<u8>> {
+        let part = prop_oneof![
+            4 => Just(b"\r\n".to_vec()),
+            4 => Just(b".".to_vec()),
+            1 => Just(b"\r".to_vec()),
+            1 => Just(b"\n".to_vec()),
+            4 => proptest::collection::vec(any::<u8>().prop_filter("line end", |b| !b"\r\n".contains(b)), 0..90),
+            1 => (990_usize..1_010).prop_map(|n| vec![b'x'; n]),
+        ];
+        proptest::collection::vec(part, 0..20).prop_map(|parts| parts.concat())
+    }
+
+    /// The same without bare CR and LF.
+    fn body() -> impl Strategy<Value = Vec<u8>> {
+        let part = prop_oneof![
+            4 => Just(b"\r\n".to_vec()),
+            4 => Just(b".".to_vec()),
+            4 => proptest::collection::vec(any::<u8>().prop_filter("line end", |b| !b"\r\n".contains(b)), 0..90),
+        ];
+        proptest::collection::vec(part, 0..30).prop_map(|parts| parts.concat())
+    }
+
+    fn sizes() -> impl Strategy<Value = Vec<usize>> {
+        proptest::collection::vec(1_usize..200, 1..8)
+    }
+
+    proptest! {
+        #[test]
+        fn unstuff_inverts_stuff(body in body(), out in sizes(), into in sizes()) {
+            let mut sent = stuff(&body, &out);
+            prop_assert_eq!(&sent, &stuff(&body, &[usize::MAX]));
+            sent.extend_from_slice(b"NEXT");
+            let (mut arrived, left, found, done) = unstuff(&sent, &into).unwrap();
+            prop_assert!(done);
+            prop_assert_eq!(left, b"NEXT");
+            prop_assert_eq!(found.octets, arrived.len() as u64);
+            if !body.ends_with(b"\r\n") && !body.is_empty() {
+                prop_assert!(arrived.ends_with(b"\r\n"));
+                arrived.truncate(arrived.len() - 2);
+            }
+            prop_assert_eq!(arrived, body);
+        }
+
+        #[test]
+        fn any_cut_and_the_plain_way_agree(wire in wire(), sizes in sizes()) {
+            let plain = unstuff_plainly(&wire);
+            // Which error comes first may hang on the cut; that there is one may not.
+            for cut in [&sizes[..], &[1], &[usize::MAX]] {
+                match (&plain, unstuff(&wire, cut)) {
+                    (Ok(plain), Ok(got)) => prop_assert_eq!(plain, &got),
+                    (Err(plain), Err(got)) => prop_assert_eq!(plain, &got),
+                    (plain, got) => prop_assert!(false, "{:?} {:?}", plain, got),
+                }
+            }
+        }
+
+        #[test]
+        fn bdat_gives_what_it_got(wire in wire(), sizes in sizes(), binary: bool) {
+            let mut reader = BdatReader::new(binary);
+            reader.begin(wire.len() as u64, true);
+            let mut body = Vec::new();
+            let mut outcome = Ok(());
+            for piece in pieces(&wire, &sizes) {
+                match reader.push(piece) {
+                    Ok(part) => body.extend_from_slice(part.body),
+                    Err(error) => outcome = Err(error),
+                }
+            }
+            let pairs = wire.iter().filter(|b| **b == b'\r').count();
+            let crlfs = wire.windows(2).filter(|w| *w == b"\r\n").count();
+            let lfs = wire.iter().filter(|b| **b == b'\n').count();
+            prop_assert_eq!(outcome.is_ok(), binary || pairs == crlfs && lfs == crlfs);
+            if outcome.is_ok() {
+                prop_assert!(reader.is_done() || wire.is_empty());
+                prop_assert_eq!(body, wire);
+            }
+        }
     }
 }

@@ -324,10 +324,10 @@ fn hold_for(value: &str) -> Option<FutureRelease> {
     (value.len() <= 9 && seconds <= HOLD_FOR_S_MAX).then_some(FutureRelease::HoldFor(seconds))
 }
 
-/// A value of xtext (RFC 3461 4), left encoded.
+/// A value of xtext (RFC 3461 4), left encoded; what it stands for has no control characters.
 fn xtext_value(value: &str, most: usize) -> Option<&[u8]> {
     let fits = !value.is_empty() && value.len() <= most;
-    (fits && xtext::is_xtext(value.as_bytes())).then_some(value.as_bytes())
+    (fits && xtext::is_text(value.as_bytes())).then_some(value.as_bytes())
 }
 
 /// `type;address`, the address xtext or, for `utf-8`, one of the forms of RFC 6533 3.
@@ -337,7 +337,7 @@ fn original_recipient(value: &str) -> Option<(&[u8], &[u8])> {
     let is_address = if kind.eq_ignore_ascii_case("utf-8") {
         xtext::is_utf8_addr(address)
     } else {
-        xtext::is_xtext(address.as_bytes())
+        xtext::is_text(address.as_bytes())
     };
     let fits = !address.is_empty() && value.len() <= ORCPT_BYTES_MAX;
     (is_atom && is_address && fits).then_some((kind.as_bytes(), address.as_bytes()))
