@@ -384,3 +384,144 @@ impl fmt::Display for ReversePath<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use AddressError as E;
+    use proptest::prelude::*;
+    use std::string::{String, ToString};
+
+    #[test]
+    fn taken() {
+        for good in [
+            "a@b",
+            "a.b+c@example.org",
+            "\"a b\"@example.org",
+            "\"\\\"\"@example.org",
+            "a@[192.0.2.1]",
+            "a@[IPv6:2001:db8::1]",
+            "a@[IPv6:::ffff:192.0.2.1]",
+            "ü@bücher.example",
+            "\"ü\"@example.org",
+            "a@xn--bcher-kva.example",
+            "postmaster",
+            "PostMaster",
+            "用户@例子.广告",
+            "a@क्‍ष.example",
+        ] {
+            let mailbox = Mailbox::parse(good).unwrap_or_else(|e| panic!("{good}: {e}"));
+            assert_eq!(mailbox.to_string(), good);
+            assert_eq!(mailbox.is_ascii(), good.is_ascii());
+        }
+    }
+
+    #[test]
+    fn refused() {
+        for (bad, error) in [
+            ("", E::LocalPart),
+            ("@b", E::LocalPart),
+            ("a", E::NoDomain),
+            ("a@", E::Domain),
+            ("a b@c", E::LocalPart),
+            ("a@b c", E::Trailing),
+            ("a@b>", E::Trailing),
+            ("a@b_c", E::Trailing),
+            ("\"a@b", E::LocalPart),
+            ("\"\\ü\"@b", E::LocalPart),
+            ("a\u{85}@b", E::LocalPart),
+            ("a@b\u{a0}c", E::Trailing),
+            ("a@b\u{3002}c", E::Trailing),
+            ("a@-b", E::Domain),
+            ("a@b.", E::Domain),
+            ("a@[192.0.2.01]", E::Literal),
+            ("a@[192.0.2.1", E::Literal),
+            ("a@[2001:db8::1]", E::Literal),
+            ("a@[IPv6:192.0.2.1]", E::Literal),
+            ("a@[x-tag:y]", E::Literal),
+            ("postmaster@", E::Domain),
+        ] {
+            assert_eq!(Mailbox::parse(bad), Err(error), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn lengths() {
+        let parse = |local: usize, label: usize, labels: usize| {
+            let label = "b".repeat(label);
+            let domain = [&*label].repeat(labels).join(".");
+            let text = std::format!("{}@{domain}", "a".repeat(local));
+            Mailbox::parse(&text).map(|_| ())
+        };
+        assert_eq!(parse(64, 63, 2), Ok(()));
+        assert_eq!(parse(65, 63, 2), Err(E::LocalPartTooLong));
+        assert_eq!(parse(1, 64, 1), Err(E::DomainTooLong));
+        assert_eq!(parse(1, 1, 126), Ok(()));
+        assert_eq!(parse(1, 1, 127), Err(E::PathTooLong));
+        assert_eq!(parse(1, 1, 129), Err(E::DomainTooLong));
+        assert!(Domain::parse(&"ü".repeat(59)).is_ok());
+        assert_eq!(Domain::parse(&"ü".repeat(60)), Err(E::DomainTooLong));
+    }
+
+    #[test]
+    fn paths() {
+        assert_eq!(ReversePath::parse(""), Ok(ReversePath::Null));
+        assert_eq!(ReversePath::parse("<>").unwrap().to_string(), "<>");
+        assert_eq!(
+            ReversePath::parse("a@b"),
+            ReversePath::parse("<@c,@d.e:a@b>")
+        );
+        for (bad, error) in [
+            ("<a@b", E::Brackets),
+            ("<", E::LocalPart),
+            ("<> ", E::Trailing),
+            ("<a@b>x", E::Trailing),
+            ("<@:a@b>", E::Route),
+            ("<@c,:a@b>", E::Route),
+            ("<@c;a@b>", E::Route),
+            ("<@c:>", E::LocalPart),
+        ] {
+            assert_eq!(ReversePath::parse(bad), Err(error), "{bad}");
+        }
+        let long = std::format!("<@{}c:a@b>", "x.".repeat(126));
+        assert_eq!(ReversePath::parse(&long), Err(E::PathTooLong));
+    }
+
+    #[test]
+    fn domains_compare_without_case() {
+        let is_same = |a, b| {
+            Domain::parse(a)
+                .unwrap()
+                .is_same(&Domain::parse(b).unwrap())
+        };
+        assert!(is_same("Example.ORG", "example.org"));
+        assert!(is_same("[IPv6:::1]", "[ipv6:0:0:0:0:0:0:0:1]"));
+        assert!(!is_same("127.0.0.1", "[127.0.0.1]"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text(text: String) {
+            let _ = ReversePath::parse(&text);
+            let _ = Domain::parse(&text);
+        }
+
+        /// What is taken is written back as it was, and taken again.
+        #[test]
+        fn display_inverts_parse(text in "[a-c\"\\\\.@ü]{0,8}@([a-c.ü-]{0,8}|\\[(IPv6:)?[0-9a-f.:]{3,12}\\])") {
+            if let Ok(mailbox) = Mailbox::parse(&text) {
+                let written = mailbox.to_string();
+                prop_assert_eq!(Mailbox::parse(&written), Ok(mailbox));
+                if let Some(Domain::Name(_)) = mailbox.domain() {
+                    prop_assert_eq!(written, text);
+                }
+            }
+        }
+
+        #[test]
+        fn generated_mailboxes_are_taken(text in "([a-z0-9!#-'*+/=?^-~-]{1,10}(\\.[a-z0-9_-]{1,10}){0,3}|\"([a-z @<>]|\\\\[ -~]){0,12}\")@[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?(\\.[a-z0-9]{1,9}){0,4}") {
+            let mailbox = Mailbox::parse(&text);
+            prop_assert_eq!(mailbox.map(|m| m.to_string()), Ok(text));
+        }
+    }
+}

@@ -502,3 +502,255 @@ fn emit_argument(out: &mut Buffer<'_>, verb: &[u8], argument: &[u8]) -> Result<(
     out.put(b" ")?;
     out.put_printable(argument)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use CommandErrorKind as K;
+    use std::string::String;
+    use std::vec;
+
+    fn emitted(command: &Command<'_>) -> String {
+        let mut out = [0; COMMAND_LINE_BYTES_MAX];
+        let n = command.emit(&mut out).unwrap();
+        let line = out[..n].strip_suffix(b"\r\n").unwrap();
+        String::from_utf8(line.to_vec()).unwrap()
+    }
+
+    /// Lines that are emitted as they were read.
+    #[test]
+    fn canonical_lines() {
+        for line in [
+            "EHLO mail.example.org",
+            "EHLO [192.0.2.1]",
+            "EHLO under_score",
+            "HELO a",
+            "LHLO [IPv6:2001:db8::1]",
+            "MAIL FROM:<>",
+            "MAIL FROM:<a@example.org>",
+            "MAIL FROM:<\"a b\"@[192.0.2.1]> SIZE=0",
+            "MAIL FROM:<ü@bücher.example> BODY=8BITMIME SMTPUTF8",
+            "MAIL FROM:<a@b.c> SIZE=18446744073709551615 BODY=BINARYMIME SMTPUTF8 RET=FULL \
+             ENVID=QQ+2B314 AUTH=<> REQUIRETLS MT-PRIORITY=-9 BY=-120;N HOLDFOR=999999999",
+            "MAIL FROM:<a@b.c> BODY=7BIT RET=HDRS AUTH=e+3Dmc2@example.com MT-PRIORITY=9 BY=120;RT",
+            "MAIL FROM:<a@b.c> HOLDUNTIL=2026-11-23T21:00:00Z",
+            "RCPT TO:<a@example.org>",
+            "RCPT TO:<Postmaster>",
+            "RCPT TO:<a@b.c> NOTIFY=NEVER",
+            "RCPT TO:<a@b.c> NOTIFY=SUCCESS,FAILURE,DELAY ORCPT=rfc822;a+2Bb@b.c",
+            "RCPT TO:<a@b.c> ORCPT=utf-8;\\x{FC}@b.c",
+            "DATA",
+            "BDAT 0 LAST",
+            "BDAT 86400",
+            "RSET",
+            "NOOP",
+            "NOOP whatever it is",
+            "QUIT",
+            "HELP",
+            "HELP MAIL",
+            "VRFY smith",
+            "EXPN list",
+            "STARTTLS",
+            "AUTH PLAIN dGVzdAB0ZXN0ADEyMzQ=",
+            "AUTH SCRAM-SHA-256",
+            "AUTH EXTERNAL =",
+        ] {
+            let command = Command::parse(line.as_bytes()).unwrap();
+            assert_eq!(emitted(&command), line);
+        }
+    }
+
+    /// Lines that are taken and emitted otherwise.
+    #[test]
+    fn lenient_lines() {
+        for (line, canonical) in [
+            ("ehlo a", "EHLO a"),
+            (
+                "mail from:<a@b.c> size=7 body=8bitmime Ret=hdrs",
+                "MAIL FROM:<a@b.c> SIZE=7 BODY=8BITMIME RET=HDRS",
+            ),
+            ("MAIL FROM: <a@b.c>", "MAIL FROM:<a@b.c>"),
+            ("MAIL  FROM:<a@b.c>   SIZE=1  ", "MAIL FROM:<a@b.c> SIZE=1"),
+            (
+                "MAIL FROM:<@x.example,@y.example:a@b.c>",
+                "MAIL FROM:<a@b.c>",
+            ),
+            ("RCPT TO:<@x.example:postmaster>", "RCPT TO:<postmaster>"),
+            ("rcpt to:  <a@b.c> \t", "RCPT TO:<a@b.c>"),
+            (
+                "MAIL FROM:<a@b.c> SIZE=99999999999999999999",
+                "MAIL FROM:<a@b.c> SIZE=18446744073709551615",
+            ),
+            ("MAIL FROM:<a@b.c> BY=+5;r", "MAIL FROM:<a@b.c> BY=5;R"),
+            (
+                "MAIL FROM:<a@b.c> HOLDUNTIL=2026-11-23T22:00:00.5+01:00",
+                "MAIL FROM:<a@b.c> HOLDUNTIL=2026-11-23T21:00:00Z",
+            ),
+            (
+                "RCPT TO:<a@b.c> NOTIFY=delay,delay",
+                "RCPT TO:<a@b.c> NOTIFY=DELAY",
+            ),
+            ("bdat 5 last", "BDAT 5 LAST"),
+            ("QUIT ", "QUIT"),
+        ] {
+            let command = Command::parse(line.as_bytes()).unwrap_or_else(|e| panic!("{line}: {e}"));
+            assert_eq!(emitted(&command), canonical, "{line}");
+        }
+    }
+
+    #[test]
+    fn refused_lines() {
+        for (line, kind) in [
+            ("", K::Unrecognised),
+            (" QUIT", K::Unrecognised),
+            ("QUITS", K::Unrecognised),
+            ("GET / HTTP/1.1", K::Unrecognised),
+            ("MAILFROM:<a@b.c>", K::Unrecognised),
+            ("EHLO", K::Syntax),
+            ("EHLO a b", K::Syntax),
+            ("DATA now", K::Syntax),
+            ("RSET x", K::Syntax),
+            ("QUIT x", K::Syntax),
+            ("STARTTLS x", K::Syntax),
+            ("VRFY", K::Syntax),
+            ("EXPN ", K::Syntax),
+            ("BDAT", K::Syntax),
+            ("BDAT -1", K::Syntax),
+            ("BDAT 1 FIRST", K::Syntax),
+            ("BDAT 1 LAST x", K::Syntax),
+            ("BDAT 123456789012345678901", K::Syntax),
+            ("AUTH", K::Syntax),
+            ("AUTH PLAIN a b", K::Syntax),
+            ("AUTH PLAIN a*b", K::Syntax),
+            ("AUTH PL*IN", K::Syntax),
+            ("AUTH A23456789012345678901", K::Syntax),
+            ("MAIL", K::Syntax),
+            ("MAIL TO:<a@b.c>", K::Syntax),
+            ("MAIL FRO", K::Syntax),
+            ("MAIL FROM:<a@b.c>SIZE=1", K::Syntax),
+            ("RCPT FROM:<a@b.c>", K::Syntax),
+            ("MAIL FROM:", K::Address),
+            ("MAIL FROM:a@b.c", K::Address),
+            ("MAIL FROM:<a@b.c", K::Address),
+            ("MAIL FROM:<a@b..c>", K::Address),
+            ("MAIL FROM:<a>", K::Address),
+            ("MAIL FROM:< >", K::Address),
+            ("RCPT TO:<>", K::Address),
+            ("RCPT TO:<@x:>", K::Address),
+            ("RCPT TO:<@x a@b.c>", K::Address),
+            ("MAIL FROM:<a@b.c> X-UNKNOWN", K::ParameterUnknown),
+            ("MAIL FROM:<a@b.c> NOTIFY=NEVER", K::ParameterUnknown),
+            ("RCPT TO:<a@b.c> SIZE=1", K::ParameterUnknown),
+            ("MAIL FROM:<a@b.c> =1", K::ParameterUnknown),
+            ("MAIL FROM:<a@b.c> SIZE", K::ParameterValue),
+            ("MAIL FROM:<a@b.c> SIZE=", K::ParameterValue),
+            ("MAIL FROM:<a@b.c> SIZE=1k", K::ParameterValue),
+            (
+                "MAIL FROM:<a@b.c> SIZE=123456789012345678901",
+                K::ParameterValue,
+            ),
+            ("MAIL FROM:<a@b.c> BODY=9BIT", K::ParameterValue),
+            ("MAIL FROM:<a@b.c> SMTPUTF8=1", K::ParameterValue),
+            ("MAIL FROM:<a@b.c> REQUIRETLS=", K::ParameterValue),
+            ("MAIL FROM:<a@b.c> RET=SOME", K::ParameterValue),
+            ("MAIL FROM:<a@b.c> ENVID=", K::ParameterValue),
+            ("MAIL FROM:<a@b.c> ENVID=a=b", K::ParameterValue),
+            ("MAIL FROM:<a@b.c> ENVID=a+0Ab", K::ParameterValue),
+            ("MAIL FROM:<a@b.c> AUTH=a+", K::ParameterValue),
+            ("MAIL FROM:<a@b.c> MT-PRIORITY=10", K::ParameterValue),
+            ("MAIL FROM:<a@b.c> MT-PRIORITY=+1", K::ParameterValue),
+            ("MAIL FROM:<a@b.c> BY=1", K::ParameterValue),
+            ("MAIL FROM:<a@b.c> BY=0;R", K::ParameterValue),
+            ("MAIL FROM:<a@b.c> BY=-1;R", K::ParameterValue),
+            ("MAIL FROM:<a@b.c> BY=1;X", K::ParameterValue),
+            ("MAIL FROM:<a@b.c> BY=1;RTT", K::ParameterValue),
+            ("MAIL FROM:<a@b.c> BY=1000000000;N", K::ParameterValue),
+            ("MAIL FROM:<a@b.c> HOLDFOR=1000000000", K::ParameterValue),
+            ("MAIL FROM:<a@b.c> HOLDUNTIL=tomorrow", K::ParameterValue),
+            ("RCPT TO:<a@b.c> NOTIFY=NEVER,DELAY", K::ParameterValue),
+            ("RCPT TO:<a@b.c> NOTIFY=", K::ParameterValue),
+            ("RCPT TO:<a@b.c> NOTIFY=DELAY,", K::ParameterValue),
+            ("RCPT TO:<a@b.c> ORCPT=a@b.c", K::ParameterValue),
+            ("RCPT TO:<a@b.c> ORCPT=rfc822;", K::ParameterValue),
+            ("RCPT TO:<a@b.c> ORCPT=;a", K::ParameterValue),
+            ("RCPT TO:<a@b.c> ORCPT=rfc822;ü@b.c", K::ParameterValue),
+            ("MAIL FROM:<a@b.c> SIZE=1 size=1", K::ParameterDuplicate),
+            ("MAIL FROM:<a@b.c> SMTPUTF8 SMTPUTF8", K::ParameterDuplicate),
+            (
+                "MAIL FROM:<a@b.c> HOLDFOR=1 HOLDUNTIL=2026-11-23T21:00:00Z",
+                K::ParameterDuplicate,
+            ),
+            (
+                "RCPT TO:<a@b.c> NOTIFY=DELAY NOTIFY=DELAY",
+                K::ParameterDuplicate,
+            ),
+            ("NOOP a\tb", K::Character),
+            ("NOOP \0", K::Character),
+            ("DATA\r", K::Character),
+            ("NOOP\nDATA", K::Character),
+        ] {
+            let error = Command::parse(line.as_bytes()).expect_err(line);
+            assert_eq!(error.kind, kind, "{line}");
+            assert!(error.reply().0.is_permanent());
+            assert_eq!(error.address.is_some(), kind == K::Address);
+        }
+        let latin1 = Command::parse(b"MAIL FROM:<\xfc@b.c>").unwrap_err();
+        assert_eq!(latin1.kind, K::Character);
+    }
+
+    #[test]
+    fn lengths() {
+        let long = |prefix: &str, n: usize| {
+            let mut line = prefix.as_bytes().to_vec();
+            line.extend(vec![b'a'; n]);
+            Command::parse(&line).map(|_| ()).map_err(|e| e.kind)
+        };
+        assert_eq!(long("NOOP ", COMMAND_LINE_BYTES_MAX - 7), Ok(()));
+        assert_eq!(
+            long("NOOP ", COMMAND_LINE_BYTES_MAX - 6),
+            Err(K::LineTooLong)
+        );
+        assert_eq!(long("EHLO ", 255), Ok(()));
+        assert_eq!(long("EHLO ", 256), Err(K::Syntax));
+        assert_eq!(long("MAIL FROM:<> ENVID=", 100), Ok(()));
+        assert_eq!(long("MAIL FROM:<> ENVID=", 101), Err(K::ParameterValue));
+        assert_eq!(long("RCPT TO:<a@b> ORCPT=rfc822;", 493), Ok(()));
+        assert_eq!(
+            long("RCPT TO:<a@b> ORCPT=rfc822;", 494),
+            Err(K::ParameterValue)
+        );
+    }
+
+    #[test]
+    fn replies_name_the_side() {
+        let of = |line: &str| Command::parse(line.as_bytes()).unwrap_err().reply();
+        assert_eq!(of("MAIL FROM:<a@>").1, EnhancedCode::new(5, 1, 7));
+        assert_eq!(of("RCPT TO:<a@>").1, EnhancedCode::new(5, 1, 3));
+        assert_eq!(of("RCPT TO:<a@b> X").0.get(), 555);
+    }
+
+    #[test]
+    fn an_argument_cannot_start_another_command() {
+        assert_eq!(emitted(&Command::Noop(b"a\r\nRSET")), "NOOP a??RSET");
+        assert_eq!(emitted(&Command::Ehlo("a\nb")), "EHLO a?b");
+        let params = MailParams {
+            envid: Some(b"a SIZE=1\r\n"),
+            ..MailParams::default()
+        };
+        let mail = Command::Mail(ReversePath::Null, params);
+        assert_eq!(emitted(&mail), "MAIL FROM:<> ENVID=a?SIZE=1??");
+    }
+
+    #[test]
+    fn a_short_buffer_is_full_and_no_panic() {
+        let line = b"MAIL FROM:<a@b.c> SIZE=1 BY=1;R";
+        let command = Command::parse(line).unwrap();
+        for n in 0..line.len() + 2 {
+            assert_eq!(command.emit(&mut vec![0; n]), Err(BufferFull));
+        }
+        assert_eq!(
+            command.emit(&mut vec![0; line.len() + 2]),
+            Ok(line.len() + 2)
+        );
+    }
+}

@@ -172,3 +172,101 @@ fn number(word: &[u8]) -> Option<u64> {
 fn number32(word: &[u8]) -> Option<u32> {
     number(word).map(|n| u32::try_from(n).unwrap_or(u32::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::vec::Vec;
+
+    fn of(lines: &[&str]) -> Capabilities {
+        let mut peer = Capabilities::default();
+        lines
+            .iter()
+            .for_each(|line| peer.from_line(line.as_bytes()));
+        peer
+    }
+
+    #[test]
+    fn every_keyword() {
+        let peer = of(&[
+            "pipelining",
+            "CHUNKING",
+            "BINARYMIME",
+            "8BITMIME",
+            "SMTPUTF8",
+            "DSN",
+            "ENHANCEDSTATUSCODES",
+            "STARTTLS",
+            "REQUIRETLS",
+            "SIZE 10240000",
+            "MT-PRIORITY STANAG4406",
+            "DELIVERBY 240",
+            "FUTURERELEASE 864000 2026-12-31T00:00:00Z",
+            "LIMITS RCPTMAX=20 MAILMAX=5 RCPTDOMAINMAX=1",
+            "AUTH PLAIN LOGIN CRAM-MD5 SCRAM-SHA-256 XOAUTH2",
+        ]);
+        let expected = Capabilities {
+            pipelining: true,
+            chunking: true,
+            binarymime: true,
+            eightbitmime: true,
+            smtputf8: true,
+            dsn: true,
+            enhanced_status_codes: true,
+            starttls: true,
+            requiretls: true,
+            size: Some(10_240_000),
+            mt_priority: true,
+            deliver_by: Some(240),
+            future_release: Some(864_000),
+            rcpt_max: Some(20),
+            mail_max: Some(5),
+            auth: AuthMechanisms {
+                plain: true,
+                login: true,
+                cram_md5: true,
+                scram_sha_256: true,
+                oauth: true,
+            },
+        };
+        assert_eq!(peer, expected);
+        assert!(peer.auth.any());
+    }
+
+    #[test]
+    fn what_real_servers_write() {
+        assert_eq!(of(&["SIZE"]).size, Some(0));
+        assert_eq!(of(&["SIZE none"]).size, Some(0));
+        assert_eq!(of(&["SIZE 99999999999999999999"]).size, Some(u64::MAX));
+        assert!(of(&["AUTH=LOGIN PLAIN"]).auth.plain);
+        assert!(of(&["auth=login"]).auth.login);
+        assert!(of(&["AUTH OAUTHBEARER\r"]).auth.oauth);
+        assert_eq!(of(&["DELIVERBY"]).deliver_by, Some(0));
+        assert_eq!(of(&["LIMITS RCPTMAX=0 MAILMAX"]).rcpt_max, None);
+        let nothing = [
+            "",
+            " ",
+            "XCLIENT NAME",
+            "AUTH",
+            "AUTH=",
+            "PIPELININGS",
+            "8BITMIM",
+            "LIMITS x",
+        ];
+        assert_eq!(of(&nothing), Capabilities::default());
+    }
+
+    proptest! {
+        #[test]
+        fn any_octets(line: Vec<u8>) {
+            Capabilities::default().from_line(&line);
+        }
+    }
+
+    #[test]
+    fn order_and_case_are_nothing() {
+        let lines = ["SIZE 5", "DSN", "AUTH PLAIN"];
+        assert_eq!(of(&lines), of(&["auth plain", "dsn", "size 5"]));
+    }
+}

@@ -598,3 +598,269 @@ impl ReplyReader {
         self.line_end -= text_start - self.line_start;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::string::{String, ToString};
+    use std::vec;
+    use std::vec::Vec;
+
+    /// Reads `wire` in pieces of `size`; the lines, and code, enhanced code and text.
+    fn read(wire: &[u8], size: usize) -> Result<(Vec<Vec<u8>>, String, Vec<u8>), ReplyError> {
+        let mut reader = ReplyReader::new();
+        let mut lines = Vec::new();
+        for mut piece in wire.chunks(size) {
+            while !piece.is_empty() {
+                let pushed = reader.push(piece)?;
+                assert!(pushed.consumed > 0, "no progress");
+                if pushed.state != ReplyState::Incomplete {
+                    lines.push(reader.line().to_vec());
+                }
+                piece = &piece[pushed.consumed..];
+            }
+        }
+        let reply = reader.reply().ok_or(ReplyError::Incomplete)?;
+        let codes = match reply.enhanced {
+            Some(enhanced) => std::format!("{} {enhanced}", reply.code),
+            None => reply.code.to_string(),
+        };
+        Ok((lines, codes, reply.text.to_vec()))
+    }
+
+    #[test]
+    fn replies_of_all_shapes() {
+        for (wire, codes, text) in [
+            ("250 OK\r\n", "250", "OK"),
+            ("250\r\n", "250", ""),
+            ("250 \r\n", "250", ""),
+            ("250 ok\n", "250", "ok"),
+            ("250\n", "250", ""),
+            ("250-a\n250\n", "250", "a\n"),
+            ("550 5.1.1 No such user\r\n", "550 5.1.1", "No such user"),
+            ("250 2.0.0\r\n", "250 2.0.0", ""),
+            (
+                "250-2.1.0 a\r\n250-2.1.0 b\r\n250 2.1.0 c\r\n",
+                "250 2.1.0",
+                "a\nb\nc",
+            ),
+            ("550-5.1.1 a\r\n550 b\r\n", "550 5.1.1", "a\nb"),
+            ("550-5.1.1 a\r\n550 5.1.2 b\r\n", "550 5.1.1", "a\n5.1.2 b"),
+            ("550-a\r\n550 5.1.2 b\r\n", "550", "a\n5.1.2 b"),
+            ("550-\r\n550-\r\n550 x\r\n", "550", "\n\nx"),
+            ("220 4.3.2.1 ESMTP\r\n", "220", "4.3.2.1 ESMTP"),
+            ("220 1.2.3 ESMTP\r\n", "220", "1.2.3 ESMTP"),
+            ("421 4.7.0001 x\r\n", "421", "4.7.0001 x"),
+            ("421 5.7.28 x\r\n", "421 5.7.28", "x"),
+            ("599 999\r\n", "599", "999"),
+            ("250 a\rb\0\u{fc}\r\n", "250", "a\rb\0\u{fc}"),
+        ] {
+            for size in 1..=wire.len() {
+                let (_, got, got_text) = read(wire.as_bytes(), size).unwrap();
+                assert_eq!(
+                    (&*got, &*got_text),
+                    (codes, text.as_bytes()),
+                    "{wire:?} by {size}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_reply() {
+        use ReplyError as E;
+        for (wire, error) in [
+            ("\r\n", E::NotAReply),
+            ("\n", E::NotAReply),
+            ("25\r\n", E::NotAReply),
+            ("25\n", E::NotAReply),
+            ("2x0 a", E::NotAReply),
+            ("199 a", E::NotAReply),
+            ("600 a", E::NotAReply),
+            ("250a\r\n", E::NotAReply),
+            ("2500\r\n", E::NotAReply),
+            ("250\ra\r\n", E::NotAReply),
+            ("250\r\r\n", E::NotAReply),
+            ("HTTP/1.1 400", E::NotAReply),
+            ("\u{16}\u{3}\u{1}", E::NotAReply),
+            (" 250 a", E::NotAReply),
+            ("250-a\r\n251 b\r\n", E::CodeMismatch),
+            ("250-a\r\nhello\r\n", E::NotAReply),
+            ("250-a\r\n", E::Incomplete),
+        ] {
+            for size in 1..=wire.len() {
+                assert_eq!(
+                    read(wire.as_bytes(), size),
+                    Err(error),
+                    "{wire:?} by {size}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn garbage_is_known_before_its_line_ends() {
+        assert_eq!(ReplyReader::new().push(b"S"), Err(ReplyError::NotAReply));
+        let mut reader = ReplyReader::new();
+        assert!(reader.push(b"25").is_ok());
+        assert_eq!(reader.push(b"x"), Err(ReplyError::NotAReply));
+        assert_eq!(reader.push(b"250 a\r\n"), Err(ReplyError::NotAReply));
+    }
+
+    #[test]
+    fn bounds() {
+        let line = |n: usize, sep: char| std::format!("250{sep}{}\r\n", "x".repeat(n - 6));
+        assert!(read(line(REPLY_LINE_BYTES_MAX - 2, ' ').as_bytes(), 7).is_ok());
+        let over = line(REPLY_LINE_BYTES_MAX + 4, ' ');
+        assert_eq!(read(over.as_bytes(), 7), Err(ReplyError::LineTooLong));
+        let many = |n| line(10, '-').repeat(n) + "250 x\r\n";
+        assert!(read(many(REPLY_LINES_MAX - 1).as_bytes(), 99).is_ok());
+        assert_eq!(
+            read(many(REPLY_LINES_MAX).as_bytes(), 99),
+            Err(ReplyError::TooManyLines)
+        );
+    }
+
+    #[test]
+    fn text_is_cut_but_every_line_is_seen() {
+        // Forty lines of 60 octets: an EHLO answer longer than the text that is kept.
+        let mut wire = String::new();
+        for i in 0..40 {
+            let sep = if i == 39 { ' ' } else { '-' };
+            wire += &std::format!("250{sep}X{i:058}Y\r\n");
+        }
+        for size in [1, 10, 100, 10_000] {
+            let (lines, _, text) = read(wire.as_bytes(), size).unwrap();
+            assert_eq!(lines.len(), 40);
+            for (i, line) in lines.iter().enumerate() {
+                assert_eq!(line, std::format!("X{i:058}Y").as_bytes());
+            }
+            assert_eq!(text.len(), REPLY_TEXT_BYTES_MAX);
+            assert!(text.starts_with(&[&lines[0][..], b"\n", &lines[1][..], b"\n"].concat()));
+        }
+    }
+
+    #[test]
+    fn replies_follow_each_other() {
+        let mut reader = ReplyReader::new();
+        let mut input: &[u8] = b"250-2.0.0 a\r\n250 2.0.0 b\r\n354 go\r\n";
+        let mut texts = Vec::new();
+        while !input.is_empty() {
+            let pushed = reader.push(input).unwrap();
+            if let Some(reply) = reader.reply() {
+                texts.push(reply.to_string());
+            }
+            assert_eq!(reader.is_within(), pushed.state == ReplyState::Line);
+            input = &input[pushed.consumed..];
+        }
+        assert_eq!(texts, ["250 2.0.0 a b", "354 go"]);
+        // An empty push changes nothing.
+        assert_eq!(reader.push(b"").unwrap().consumed, 0);
+        assert_eq!(reader.reply().unwrap().code.get(), 354);
+    }
+
+    #[test]
+    fn the_reader_is_small() {
+        assert!(size_of::<ReplyReader>() < 1_700);
+    }
+
+    fn emitted(code: u16, enhanced: Option<EnhancedCode>, text: &[u8]) -> Vec<u8> {
+        let mut out = vec![0; 70_000];
+        let reply = Reply::new(ReplyCode::new(code).unwrap(), enhanced, text);
+        let n = reply.emit(&mut out).unwrap();
+        out.truncate(n);
+        out
+    }
+
+    #[test]
+    fn emitted_forms() {
+        let enhanced = Some(EnhancedCode::new(2, 1, 0));
+        assert_eq!(emitted(250, enhanced, b"ok"), b"250 2.1.0 ok\r\n");
+        assert_eq!(emitted(250, None, b""), b"250 \r\n");
+        assert_eq!(emitted(250, enhanced, b""), b"250 2.1.0 \r\n");
+        assert_eq!(emitted(250, None, b"a\nb\n"), b"250-a\r\n250-b\r\n250 \r\n");
+        assert_eq!(
+            emitted(250, enhanced, b"a\r\nb"),
+            b"250-2.1.0 a\r\n250 2.1.0 b\r\n"
+        );
+        assert_eq!(emitted(250, None, b"a\rb\0"), b"250 a?b?\r\n");
+    }
+
+    #[test]
+    fn long_lines_are_split() {
+        let words = "word ".repeat(300);
+        let wire = emitted(550, Some(EnhancedCode::new(5, 7, 1)), words.as_bytes());
+        for line in wire.split_inclusive(|&b| b == b'\n') {
+            assert!(line.len() <= REPLY_LINE_BYTES);
+            assert!(line.ends_with(b"word \r\n"));
+        }
+        // No space to split at, and no character may be.
+        let umlauts = "ü".repeat(600);
+        for line in emitted(550, None, umlauts.as_bytes()).split_inclusive(|&b| b == b'\n') {
+            assert!(line.len() <= REPLY_LINE_BYTES);
+            assert!(std::str::from_utf8(line).is_ok());
+        }
+    }
+
+    #[test]
+    fn display_stays_on_one_line() {
+        let reply = Reply::parse(b"550 5.1.1 a\nb\x1b\xff \xc3\xbc").unwrap();
+        assert_eq!(reply.to_string(), "550 5.1.1 a b\u{fffd}\u{fffd} ü");
+    }
+
+    #[test]
+    fn whole_replies_in_place() {
+        let reply = Reply::parse(b"421 4.7.0 later\r\n").unwrap();
+        assert_eq!((reply.code.get(), reply.text), (421, &b"later"[..]));
+        assert_eq!(Reply::parse(b"250").unwrap().text, b"");
+        assert_eq!(Reply::parse(b"250-a"), Err(ReplyError::Incomplete));
+        for bad in ["", "25", "abc", "250x", "199 a", "\u{fc}50 a"] {
+            assert_eq!(
+                Reply::parse(bad.as_bytes()),
+                Err(ReplyError::NotAReply),
+                "{bad}"
+            );
+        }
+    }
+
+    fn text() -> impl Strategy<Value = Vec<u8>> {
+        proptest::collection::vec("[ -~ü]{0,80}", 1..8)
+            .prop_map(|lines| lines.join("\n").into_bytes())
+    }
+
+    proptest! {
+        #[test]
+        fn reading_inverts_emitting(
+            code in 200_u16..600,
+            enhanced in proptest::option::of((prop_oneof![Just(2_u8), Just(4), Just(5)], 0_u16..1000, 0_u16..1000)),
+            text in text(),
+            size in 1_usize..100,
+        ) {
+            let enhanced = enhanced.map(|(a, b, c)| EnhancedCode::new(a, b, c));
+            // A text that itself begins with an enhanced code is another reply.
+            prop_assume!(enhanced.is_some() || EnhancedCode::take(&text).is_none());
+            let wire = emitted(code, enhanced, &text);
+            let (_, codes, got) = read(&wire, size).unwrap();
+            let kept = text.len().min(REPLY_TEXT_BYTES_MAX);
+            prop_assert_eq!(got, &text[..kept]);
+            let expected = match enhanced {
+                Some(enhanced) => std::format!("{code} {enhanced}"),
+                None => code.to_string(),
+            };
+            prop_assert_eq!(codes, expected);
+        }
+
+        #[test]
+        fn any_octets(wire: Vec<u8>, size in 1_usize..20) {
+            let _ = read(&wire, size);
+            let _ = Reply::parse(&wire).map(|r| r.to_string());
+        }
+
+        #[test]
+        fn any_cut_reads_the_same(lines in proptest::collection::vec("2[0-5][0-9]?[- ]?[ -~\r]{0,600}\r?\n", 1..6), size in 1_usize..700) {
+            let wire = lines.concat();
+            prop_assert_eq!(read(wire.as_bytes(), size), read(wire.as_bytes(), usize::MAX));
+        }
+    }
+}
