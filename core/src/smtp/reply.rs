@@ -607,8 +607,11 @@ mod tests {
     use std::vec;
     use std::vec::Vec;
 
-    /// Reads `wire` in pieces of `size`; the lines, and code, enhanced code and text.
-    fn read(wire: &[u8], size: usize) -> Result<(Vec<Vec<u8>>, String, Vec<u8>), ReplyError> {
+    /// The lines, the codes and the text.
+    type Read = Result<(Vec<Vec<u8>>, String, Vec<u8>), ReplyError>;
+
+    /// Reads `wire` in pieces of `size`.
+    fn read(wire: &[u8], size: usize) -> Read {
         let mut reader = ReplyReader::new();
         let mut lines = Vec::new();
         for mut piece in wire.chunks(size) {
