@@ -1,0 +1,159 @@
+//! Whatever a peer sends and whenever it leaves, each recipient of each transaction has exactly
+//! one outcome, and the session ends.
+#![no_main]
+
+use courser_core::mail::address::{Mailbox, ReversePath};
+use courser_core::smtp::client::{
+    EhloName, Envelope, Envelopes, Event, Input, Options, Output, Session, TlsMode, TransactionId,
+};
+use courser_core::smtp::command::{MailParams, RcptParams};
+use courser_core::time::{Duration, Instant};
+use libfuzzer_sys::fuzz_target;
+
+/// How many recipients each transaction has, by its number.
+struct Letters(Vec<usize>);
+struct Letter(usize);
+
+impl Envelope for Letter {
+    fn mail(&self) -> (ReversePath<'_>, MailParams<'_>) {
+        (ReversePath::Null, MailParams::default())
+    }
+    fn recipients(&self) -> usize {
+        self.0
+    }
+    fn recipient(&self, _: usize) -> (Mailbox<'_>, RcptParams<'_>) {
+        (
+            Mailbox::parse("a@example.net").unwrap(),
+            RcptParams::default(),
+        )
+    }
+    fn size(&self) -> u64 {
+        3
+    }
+    fn eight_bit(&self) -> bool {
+        false
+    }
+    fn utf8(&self) -> bool {
+        false
+    }
+}
+
+impl Envelopes for Letters {
+    type Envelope<'a> = Letter;
+    fn envelope(&self, txn: TransactionId) -> Option<Letter> {
+        self.0.get(txn.0 as usize).copied().map(Letter)
+    }
+}
+
+/// A session, and what it told of each transaction: outcomes by recipient, whether one spoke for
+/// all, whether it is finished.
+struct World {
+    session: Session,
+    letters: Letters,
+    now: Instant,
+    told: Vec<(Vec<u8>, bool, bool)>,
+    going: Vec<TransactionId>,
+}
+
+impl World {
+    fn drain(&mut self) {
+        let mut out = [0; 2048];
+        for _ in 0..100_000 {
+            match self.session.poll(self.now, &self.letters, &mut out) {
+                Output::Wait(_) | Output::Close => return,
+                Output::Send(n) => assert!(n > 0 && n <= out.len()),
+                Output::SendBody { txn, .. } => self.going.push(txn),
+                Output::StartTls => {}
+                Output::BufferTooSmall => panic!("OUT_BYTES_MIN was given"),
+                Output::Event(event) => self.note(event),
+            }
+        }
+        panic!("polls without end");
+    }
+
+    fn note(&mut self, event: Event) {
+        match event {
+            Event::Recipient { txn, index, .. } => {
+                let (told, spoken, finished) = &mut self.told[txn.0 as usize];
+                assert!(!*spoken && !*finished && told[index] == 0);
+                told[index] = 1;
+            }
+            Event::Message { txn, .. } => {
+                let (_, spoken, finished) = &mut self.told[txn.0 as usize];
+                assert!(!*spoken && !*finished);
+                *spoken = true;
+            }
+            Event::Finished { txn } => {
+                let (told, spoken, finished) = &mut self.told[txn.0 as usize];
+                assert!(!*finished && (*spoken || told.iter().all(|&n| n == 1)));
+                *finished = true;
+            }
+            Event::Ready(_) | Event::Broken { .. } => {}
+        }
+    }
+
+    fn step(&mut self, kind: u8, bytes: &[u8]) {
+        match kind % 16 {
+            0 if self.session.can_begin() => {
+                let recipients = bytes.len() * 37 % 1100;
+                let id = TransactionId(self.told.len() as u32);
+                self.letters.0.push(recipients);
+                self.told.push((vec![0; recipients], false, false));
+                self.session.begin(id).unwrap();
+            }
+            1 if !self.going.is_empty() => {
+                let txn = self.going.remove(0);
+                let _ = self.session.handle(self.now, Input::BodySent(txn));
+            }
+            2 => self.session.quit(),
+            3 => {
+                self.now = self.now + Duration::from_secs(1 << (bytes.len() % 12));
+                self.session
+                    .handle(self.now, Input::DeadlinePassed)
+                    .unwrap();
+            }
+            4 => drop(self.session.handle(self.now, Input::TlsEstablished)),
+            5 => drop(self.session.handle(self.now, Input::TlsFailed)),
+            6 => drop(self.session.handle(self.now, Input::Closed)),
+            _ => {
+                let mut rest = bytes;
+                while !rest.is_empty() {
+                    let taken = self
+                        .session
+                        .handle(self.now, Input::Received(rest))
+                        .unwrap();
+                    rest = &rest[taken..];
+                    self.drain();
+                }
+            }
+        }
+        self.drain();
+    }
+}
+
+fuzz_target!(|input: (u8, Vec<(u8, Vec<u8>)>)| {
+    let (flags, steps) = input;
+    let mut options = Options::new(EhloName::new("a.example").unwrap());
+    options.lmtp = flags & 1 != 0;
+    options.pipelining = flags & 2 == 0;
+    options.chunking = flags & 4 == 0;
+    if flags & 8 != 0 {
+        options.tls = TlsMode::Opportunistic;
+    }
+    let mut world = World {
+        session: Session::new(Instant::ZERO, options),
+        letters: Letters(Vec::new()),
+        now: Instant::ZERO,
+        told: Vec::new(),
+        going: Vec::new(),
+    };
+    if flags & 16 == 0 {
+        world.step(7, b"220 mx\r\n");
+        world.step(7, b"250-mx\r\n250-PIPELINING\r\n250 CHUNKING\r\n");
+    }
+    for (kind, bytes) in &steps {
+        world.step(*kind, bytes);
+    }
+    world.step(6, b"");
+    assert!(world.told.iter().all(|(_, _, finished)| *finished));
+});
