@@ -32,7 +32,7 @@
 
 use crate::limits::TEXT_LINE_BYTES_MAX;
 use core::fmt;
-use memchr::{memmem, memrchr};
+use memchr::{memchr_iter, memrchr};
 
 /// A piece of a body that is sent with DATA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +51,27 @@ impl<'a> Chunk<'a> {
             Self::Dot => b".",
         }
     }
+}
+
+/// Where the first line after an LF starts that starts with a dot.
+///
+/// Such lines are rare and lines are not, so blocks are first asked whether they have one, which
+/// the compiler makes vectors of.
+fn dotted_line(bytes: &[u8]) -> Option<usize> {
+    const BLOCK: usize = 128;
+    let (blocks, _) = bytes.as_chunks::<BLOCK>();
+    let (nexts, _) = bytes.get(1..)?.as_chunks::<BLOCK>();
+    let has = |(a, b): (&[u8; BLOCK], &[u8; BLOCK])| {
+        let pair = |(&a, &b): (&u8, &u8)| u8::from(a == b'\n') & u8::from(b == b'.');
+        a.iter().zip(b).map(pair).fold(0, |all, one| all | one) != 0
+    };
+    let block = blocks.iter().zip(nexts).position(has);
+    let from = block.unwrap_or(nexts.len()) * BLOCK;
+    let rest = bytes.get(from..)?;
+    memchr_iter(b'\n', rest)
+        .map(|lf| lf + 1)
+        .find(|&start| rest.get(start) == Some(&b'.'))
+        .map(|start| from + start)
 }
 
 /// What a body ends with so far, seen by the sender.
@@ -126,10 +147,10 @@ impl<'a> Iterator for Chunks<'a> {
         if self.rest.is_empty() {
             return None;
         }
-        let end = match memmem::find(self.rest, b"\n.") {
-            Some(lf) => {
+        let end = match dotted_line(self.rest) {
+            Some(start) => {
                 self.dot = true;
-                lf + 1
+                start
             }
             None => self.rest.len(),
         };
@@ -252,34 +273,35 @@ struct Seen {
 }
 
 impl Seen {
-    /// Compares each octet with the one behind it, in blocks that the compiler makes vectors of.
+    /// Compares each octet with the one behind it. What is seen is gathered in as many lanes as a
+    /// block has octets, so that the compiler makes vectors of the loop and looks across the
+    /// lanes only once.
     fn of(part: &[u8]) -> Self {
-        const BLOCK: usize = 64;
+        const BLOCK: usize = 32;
         let next = part.get(1..).unwrap_or(&[]);
-        let (mut high, mut nul, mut unpaired) = (0_u8, 0_u8, 0_u8);
-        let mut blocks = part.chunks_exact(BLOCK).zip(next.chunks_exact(BLOCK));
-        let mut look = |a: &[u8], b: &[u8]| {
-            for (&a, &b) in a.iter().zip(b) {
-                high |= a;
-                nul |= u8::from(a == 0);
-                unpaired |= u8::from(a == b'\r') ^ u8::from(b == b'\n');
+        let (mut high, mut nul, mut unpaired) = ([0_u8; BLOCK], [0_u8; BLOCK], [0_u8; BLOCK]);
+        let (blocks, _) = part.as_chunks::<BLOCK>();
+        let (nexts, rest_next) = next.as_chunks::<BLOCK>();
+        for (a, b) in blocks.iter().zip(nexts) {
+            for i in 0..BLOCK {
+                high[i] |= a[i];
+                nul[i] |= u8::from(a[i] == 0);
+                unpaired[i] |= u8::from(a[i] == b'\r') ^ u8::from(b[i] == b'\n');
             }
-        };
-        let mut done = 0;
-        for (a, b) in &mut blocks {
-            look(a, b);
-            done += BLOCK;
         }
-        look(
-            part.get(done..).unwrap_or(&[]),
-            next.get(done..).unwrap_or(&[]),
-        );
+        let rest = part.get(nexts.len() * BLOCK..).unwrap_or(&[]);
+        for (i, (&a, &b)) in rest.iter().zip(rest_next).enumerate() {
+            high[i] |= a;
+            nul[i] |= u8::from(a == 0);
+            unpaired[i] |= u8::from(a == b'\r') ^ u8::from(b == b'\n');
+        }
         // The last octet has none behind it.
         let last = part.last().copied().unwrap_or(1);
+        let any = |lanes: [u8; BLOCK]| lanes.iter().fold(0, |all, lane| all | lane);
         Self {
-            eight_bit: (high | last) & 0x80 != 0,
-            nul: nul != 0 || last == 0,
-            unpaired: unpaired != 0,
+            eight_bit: (any(high) | last) & 0x80 != 0,
+            nul: any(nul) != 0 || last == 0,
+            unpaired: any(unpaired) != 0,
         }
     }
 }
@@ -386,7 +408,7 @@ impl Unstuffer {
             consumed += 1;
         }
         let rest = input.get(consumed..).unwrap_or(&[]);
-        let end = memmem::find(rest, b"\n.").map_or(rest.len(), |lf| lf + 1);
+        let end = dotted_line(rest).unwrap_or(rest.len());
         let body = rest.get(..end).unwrap_or(rest);
         self.lines.look(body, true)?;
         self.place = if body.last() == Some(&b'\n') {
@@ -595,6 +617,20 @@ mod tests {
             ]
         );
         assert_eq!(chunks[0].bytes().as_ptr(), body.as_ptr());
+    }
+
+    #[test]
+    fn dotted_lines_are_found_wherever_they_stand() {
+        // Over the blocks of the vector loop and their seams.
+        for at in 1..400 {
+            let mut bytes = vec![b'.'; 400];
+            bytes[at - 1] = b'\n';
+            assert_eq!(dotted_line(&bytes), Some(at));
+            bytes[at] = b'x';
+            assert_eq!(dotted_line(&bytes), None);
+            assert_eq!(dotted_line(&bytes[..at]), None);
+        }
+        assert_eq!(dotted_line(b""), None);
     }
 
     #[test]

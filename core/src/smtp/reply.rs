@@ -172,7 +172,7 @@ pub struct Reply<'a> {
     /// The enhanced status code of the first line, where there is one.
     pub enhanced: Option<EnhancedCode>,
     /// The text of all lines without codes, joined by `\n`, cut at
-    /// [`REPLY_TEXT_BYTES_MAX`](crate::limits::REPLY_TEXT_BYTES_MAX). Whatever the peer sent:
+    /// [`REPLY_TEXT_BYTES_MAX`]. Whatever the peer sent:
     /// printable or not.
     pub text: &'a [u8],
 }
