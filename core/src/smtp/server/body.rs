@@ -58,7 +58,7 @@ impl<O: Borrow<Options>> Session<O> {
         }
         let Ok(part) = self.unstuffer.push(input) else {
             self.close_with(answer::BARE_IN_DATA);
-            return Step::Took(0);
+            return Step::Tell(0, Event::Reset);
         };
         if part.done {
             let size = self.transaction.map_or(0, |t| t.received);
@@ -193,7 +193,8 @@ impl<O: Borrow<Options>> Session<O> {
         Step::Took(used)
     }
 
-    /// Refuses a chunk whose octets have not begun: they are read first (RFC 3030 2).
+    /// Refuses a chunk whose octets have not begun: they are read first (RFC 3030 2), unless they
+    /// are too many.
     pub(super) fn refuse_chunk(
         &mut self,
         now: Instant,
@@ -205,7 +206,9 @@ impl<O: Borrow<Options>> Session<O> {
         self.since = now;
         self.body_since = now;
         self.state = State::SkipChunk { left: size, then };
-        if self.aftermath || self.count_error() {
+        if size > self.options().limits.discarded_bytes {
+            self.close_with(answer);
+        } else if self.aftermath || self.count_error() {
             self.hold_answer(answer);
         }
     }

@@ -45,6 +45,10 @@ impl<O: Borrow<Options>> Session<O> {
 
     /// Throws the rest of an over-long line away.
     pub(super) fn skip_line<'b>(&mut self, bytes: u64, input: &'b [u8]) -> Step<'b> {
+        if self.shutdown {
+            self.close_with(answer::SHUTTING_DOWN);
+            return Step::Took(0);
+        }
         let rest = line::rest(input);
         let (Rest::More(used) | Rest::End(used) | Rest::Bare(used)) = rest;
         let bytes = bytes.saturating_add(used as u64);

@@ -23,6 +23,8 @@ pub enum Output<'b> {
     /// ([`Input::DeadlinePassed`], or just `poll`).
     Wait(Option<Instant>),
     /// Close the connection. A transaction that is open then is over, nothing of it was taken.
+    /// On TCP, stop writing and read for a moment before that: unread input would make the kernel
+    /// reset the connection, and the client might lose the last reply.
     Close,
 }
 

@@ -61,7 +61,7 @@ pub(super) fn rest(input: &[u8]) -> Rest {
 }
 
 fn terminator(input: &[u8]) -> Option<usize> {
-    input.iter().position(|&b| b == b'\r' || b == b'\n')
+    memchr::memchr2(b'\r', b'\n', input)
 }
 
 #[cfg(test)]

@@ -100,9 +100,7 @@ impl Queue {
 
     /// Lets the held reply go; with `again`, a copy of it stays held.
     pub(super) fn release(&mut self, again: bool) {
-        if again {
-            self.again = Some(self.ready);
-        }
+        self.again = (again && self.ready < self.len).then_some(self.ready);
         self.ready = self.len;
     }
 

@@ -2,3 +2,6 @@
 
 mod behaviour;
 mod harness;
+mod properties;
+mod smuggling;
+mod tables;

@@ -227,17 +227,38 @@ fn too_large_is_refused_at_mail_and_while_receiving() {
 
 #[test]
 fn an_endless_refused_body_is_cut() {
-    for body in ["DATA\r\n123456789\r\n", "BDAT 1000\r\n123456789\r\n"] {
-        let mut c = hello(limits(|l| {
-            l.message_bytes = 10;
-            l.discarded_bytes = 20;
-        }));
-        c.ask(&format!("{ENVELOPE}{body}"));
-        assert!(!c.closed);
-        let end = c.ask("12345678901234567890\r\n");
-        assert_eq!(end, "552 5.3.4 Message is larger than allowed\r\n");
-        assert!(c.closed);
-    }
+    let options = limits(|l| {
+        l.message_bytes = 10;
+        l.discarded_bytes = 20;
+    });
+    let big = "552 5.3.4 Message is larger than allowed\r\n";
+    let mut c = hello(options.clone());
+    c.ask(&format!("{ENVELOPE}DATA\r\n123456789\r\n"));
+    assert_eq!(c.ask("1234567890123456\r\n"), "");
+    assert_eq!(c.ask("12"), big);
+    assert!(c.closed);
+    // A chunk says how long it is.
+    let mut c = hello(options.clone());
+    c.ask(&format!("{ENVELOPE}BDAT 20\r\n"));
+    assert!(!c.closed);
+    let mut c = hello(options.clone());
+    assert_eq!(
+        c.ask(&format!("{ENVELOPE}BDAT 21\r\n")),
+        format!("{ENVELOPE_OK}{big}")
+    );
+    assert!(c.closed);
+    // The application refuses in the middle of one.
+    let mut unlimited = options;
+    unlimited.limits.message_bytes = 0;
+    let mut c = hello(unlimited);
+    c.policy = |event| match event {
+        Event::Body(_) => Some(Input::Refuse(reply(554, (5, 6, 0), "Spam"))),
+        event => super::harness::usual(event),
+    };
+    c.ask(&format!("{ENVELOPE}BDAT 1000\r\nx"));
+    assert_eq!(c.ask("12345678901234567890"), "");
+    assert_eq!(c.ask("1"), "554 5.6.0 Spam\r\n");
+    assert!(c.closed);
 }
 
 #[test]
