@@ -4,6 +4,7 @@
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod events;
 pub mod logging;
 pub mod net;
 pub mod spool;

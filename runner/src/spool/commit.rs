@@ -28,8 +28,6 @@ pub const OUTCOME_SYNC_MS: u64 = 50;
 /// be told before that sync ends anyway. After a kill -9, deliveries of so long a time may be
 /// made again.
 pub const GATHER_US: u64 = 200;
-/// Most bytes written at once.
-const WRITE_BYTES_MAX: usize = 16 << 20;
 /// How often the room on the disk is looked at, at the least.
 const TICK: Duration = Duration::from_millis(500);
 /// How often outcomes that couldn't be written are tried again, and how long messages are
@@ -619,7 +617,7 @@ impl Writer {
     /// Whether a group of `more` bytes goes into one write with `size` bytes before it.
     fn fits(&self, size: usize, more: usize) -> bool {
         let together = size + more;
-        together <= WRITE_BYTES_MAX
+        together <= self.shared.options.write_bytes
             && self.at + together as u64 <= self.shared.options.segment_bytes
     }
 
@@ -1326,11 +1324,13 @@ impl Syncer {
             }
         }
         for (segment, end) in ends {
-            disk.sync_data(&segment.file)?;
+            if shared.options.sync {
+                disk.sync_data(&segment.file)?;
+            }
             shared.counters.commits.fetch_add(1, Ordering::Relaxed);
             segment.synced.store(end, Ordering::Relaxed);
         }
-        if written.iter().any(|w| w.new_file) {
+        if shared.options.sync && written.iter().any(|w| w.new_file) {
             disk.sync_dir(&shared.segments_dir())?;
         }
         Ok(())

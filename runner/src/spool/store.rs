@@ -39,6 +39,12 @@ pub struct Options {
     /// Bytes allocated at the start and given up when the disk is full, so that outcomes can
     /// still be written. Default 16 MiB.
     pub reserve_bytes: u64,
+    /// Whether `fdatasync` is called before a message counts as kept. Without it, everything
+    /// survives the end of the process and nothing a power failure; for tests and benches.
+    /// Default yes.
+    pub sync: bool,
+    /// Most bytes written with one call; a larger record goes alone. Default 16 MiB.
+    pub write_bytes: usize,
     /// Most bytes of messages that wait to be written; more are refused as busy. Default 256 MiB.
     pub pending_bytes: usize,
     /// Most bytes of outcomes that wait to be written. Default 32 MiB.
@@ -63,6 +69,8 @@ impl Default for Options {
             min_free_bytes: 256 << 20,
             min_free_percent: 2,
             reserve_bytes: 16 << 20,
+            sync: true,
+            write_bytes: 16 << 20,
             pending_bytes: 256 << 20,
             pending_outcome_bytes: 32 << 20,
             sparse_percent: 35,

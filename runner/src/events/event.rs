@@ -1,0 +1,630 @@
+//! The facts, and what is known about each.
+//!
+//! Every event is one flat JSON object: `time`, `kind`, and the fields of that kind, under the
+//! same name wherever they appear. What isn't known or is empty is left out.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use courser_core::feedback::verdict::{self, Class, Scope};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::control::{DeliverySelector, MessageId};
+use crate::spool::EnvelopeView;
+
+/// A point in time, milliseconds since 1970; RFC 3339 with milliseconds in JSON.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(pub u64);
+
+impl Time {
+    /// The system's clock.
+    pub fn now() -> Self {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        Self(since.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    pub(super) fn timestamp(self) -> jiff::Timestamp {
+        let ms = i64::try_from(self.0).unwrap_or(i64::MAX);
+        jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::MAX)
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.3}", self.timestamp())
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(d)?;
+        let time: jiff::Timestamp = text.parse().map_err(serde::de::Error::custom)?;
+        Ok(Self(u64::try_from(time.as_millisecond()).unwrap_or(0)))
+    }
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+fn is_false(b: &bool) -> bool {
+    !*b
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// When.
+    pub time: Time,
+    /// What.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// What happened. `kind` in JSON.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum EventKind {
+    /// A message was taken: it is on disk and synced.
+    Received(Box<Received>),
+    /// The receiver took it. Ends the delivery.
+    Delivered(Box<DeliveryEvent>),
+    /// An attempt failed; another will be made.
+    Deferred(Box<DeliveryEvent>),
+    /// Refused for good. Ends the delivery.
+    Bounced(Box<DeliveryEvent>),
+    /// Its time ran out. Ends the delivery.
+    Expired(Box<DeliveryEvent>),
+    /// Not to be sent: suppression list or operator. Ends the delivery.
+    Suppressed(Box<DeliveryEvent>),
+    /// Not to be tried until it is released.
+    Held(Box<DeliveryEvent>),
+    /// No longer held.
+    Released(Box<DeliveryEvent>),
+    /// The sender was told of a delivery's fate, or was not, and why.
+    Dsn(Box<Dsn>),
+    /// Intake refused a command or a message.
+    Refused(Box<Refused>),
+    /// A lane was slowed down or stopped for a time.
+    Throttled(Box<Throttled>),
+    /// A delivery session ended, or could not begin.
+    Connection(Box<Connection>),
+    /// The spool takes no messages, or takes them again.
+    Spool {
+        /// `open`, `nearly-full`, `trouble`, `failed`.
+        state: Cow<'static, str>,
+        /// Why; empty for `open`.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        reason: String,
+    },
+    /// Bytes of the spool are damaged.
+    Damage(Box<Damage>),
+    /// The configuration was read again.
+    Reloaded {
+        /// It is in force.
+        applied: bool,
+        /// Options that changed.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        changed: Vec<String>,
+        /// Options that need a restart, or errors.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        problems: Vec<String>,
+    },
+    /// The server has begun.
+    Started {
+        /// Of the program.
+        version: String,
+        /// Process.
+        pid: u32,
+        /// Messages found in the spool.
+        messages: u64,
+        /// Deliveries of them that haven't ended.
+        deliveries: u64,
+    },
+    /// The server ends.
+    Stopped {
+        /// Why.
+        reason: String,
+        /// Deliveries that stay in the spool.
+        deliveries: u64,
+    },
+    /// Events were dropped because they couldn't be written in time.
+    Lost {
+        /// How many.
+        count: u64,
+        /// The first of them.
+        since: Time,
+        /// The last of them.
+        until: Time,
+    },
+}
+
+/// What is known of a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// Its id.
+    pub message: MessageId,
+    /// Envelope sender; empty for the null reverse-path.
+    pub sender: String,
+    /// Whose.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub tenant: String,
+    /// Which campaign.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub campaign: String,
+    /// Which stream.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub stream: String,
+    /// Further tags.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub tags: String,
+    /// `ENVID=`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub envid: String,
+    /// Octets of content.
+    pub size: u64,
+}
+
+impl Message {
+    /// What the envelope says.
+    pub fn of(envelope: EnvelopeView<'_>) -> Self {
+        Self {
+            message: MessageId(envelope.id()),
+            sender: envelope.sender().into(),
+            tenant: envelope.tenant().into(),
+            campaign: envelope.campaign().into(),
+            stream: envelope.stream().into(),
+            tags: envelope.tags().into(),
+            envid: envelope.envid().into(),
+            size: envelope.body_len(),
+        }
+    }
+
+    fn heap(&self) -> usize {
+        self.sender.len()
+            + self.tenant.len()
+            + self.campaign.len()
+            + self.stream.len()
+            + self.tags.len()
+            + self.envid.len()
+    }
+}
+
+/// Which delivery of the message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// Message and index of the recipient.
+    pub delivery: DeliverySelector,
+    /// The recipient.
+    pub recipient: String,
+    /// Its domain, as it is looked up.
+    pub domain: String,
+}
+
+/// Who handed in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Client {
+    /// Its address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_address: Option<IpAddr>,
+    /// What it called itself.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub client_helo: String,
+    /// Who it authenticated as.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub client_user: String,
+    /// The listener it came to.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub listener: String,
+}
+
+/// Where it goes through.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lane {
+    /// The source's name.
+    pub source: String,
+    /// The site.
+    pub site: String,
+    /// The provider, if a rule names one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub provider: String,
+    /// The address it is sent from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_address: Option<IpAddr>,
+    /// What we call ourselves there.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub ehlo_name: String,
+}
+
+/// The other side of a session.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Its host name, from MX or a route.
+    pub peer_host: String,
+    /// Its address and port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer_address: Option<SocketAddr>,
+    /// How the session was encrypted; `None`: not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+}
+
+/// Encryption of a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tls {
+    /// `TLSv1.3`
+    pub version: String,
+    /// Cipher suite.
+    pub cipher: String,
+}
+
+/// What the other side answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply {
+    /// Reply code.
+    pub code: u16,
+    /// Enhanced status code (RFC 3463), as text.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub enhanced: String,
+    /// Text; lines joined by newlines.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub text: String,
+    /// What it answered: `connect`, `ehlo`, `mail`, `rcpt`, `data`, …
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub stage: Cow<'static, str>,
+}
+
+/// What it was taken to mean.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// What it is about, as [`Class`] in lower case with hyphens.
+    pub class: Cow<'static, str>,
+    /// Whom it is about.
+    pub scope: Cow<'static, str>,
+    /// Trying again can't help.
+    pub permanent: bool,
+    /// The receiver reacts to how or what we send.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub pressure: bool,
+}
+
+impl From<&verdict::Verdict> for Verdict {
+    fn from(v: &verdict::Verdict) -> Self {
+        Self {
+            class: class_name(v.class).into(),
+            scope: scope_name(v.scope).into(),
+            permanent: v.permanent,
+            pressure: v.pressure,
+        }
+    }
+}
+
+/// A class as it stands in events.
+pub fn class_name(class: Class) -> &'static str {
+    match class {
+        Class::Delivered => "delivered",
+        Class::UnknownRecipient => "unknown-recipient",
+        Class::MailboxFull => "mailbox-full",
+        Class::Greylisted => "greylisted",
+        Class::Busy => "busy",
+        Class::TooManyRecipients => "too-many-recipients",
+        Class::RateLimited => "rate-limited",
+        Class::Reputation => "reputation",
+        Class::Blocklisted => "blocklisted",
+        Class::Authentication => "authentication",
+        Class::Content => "content",
+        Class::TooLarge => "too-large",
+        Class::Relay => "relay",
+        Class::Protocol => "protocol",
+        Class::Network => "network",
+        Class::Dns => "dns",
+        Class::Policy => "policy",
+        _ => "other",
+    }
+}
+
+/// A scope as it stands in events.
+pub fn scope_name(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Recipient => "recipient",
+        Scope::Message => "message",
+        Scope::Host => "host",
+        Scope::Lane => "lane",
+        Scope::Source => "source",
+        Scope::Identity => "identity",
+        _ => "other",
+    }
+}
+
+/// How long things took.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timing {
+    /// The how many-th attempt this was, from 1; 0: none was made.
+    pub attempt: u32,
+    /// Since the message was received, ms.
+    pub queued_ms: u64,
+    /// To connect, greet and encrypt, ms; left out when an open session was used.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub connect_ms: u64,
+    /// From MAIL to the last answer, ms.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub transfer_ms: u64,
+}
+
+/// Something became of a delivery.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeliveryEvent {
+    /// The message.
+    #[serde(flatten)]
+    pub message: Message,
+    /// The delivery.
+    #[serde(flatten)]
+    pub delivery: Delivery,
+    /// Through which lane; `None`: it had none yet.
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    pub lane: Option<Lane>,
+    /// To whom; `None`: no session.
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<Peer>,
+    /// The answer; `None`: a cause of our own.
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    pub reply: Option<Reply>,
+    /// What it means.
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+    /// The cause where there was no answer, or who did it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cause: String,
+    /// How long it took.
+    #[serde(flatten)]
+    pub timing: Timing,
+    /// When it will be tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_attempt: Option<Time>,
+}
+
+/// A message was taken.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Received {
+    /// The message.
+    #[serde(flatten)]
+    pub message: Message,
+    /// Who handed it in.
+    #[serde(flatten)]
+    pub client: Client,
+    /// How many recipients.
+    pub recipients: u32,
+    /// From the end of its content to its being synced, ms.
+    pub commit_ms: u64,
+}
+
+/// A sender was told, or not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Dsn {
+    /// The message that it is about.
+    #[serde(flatten)]
+    pub message: Message,
+    /// The deliveries that it is about.
+    pub deliveries: Vec<DeliverySelector>,
+    /// `failed`, `delayed`, `delivered`, `relayed`, `expanded` (RFC 3464 2.3.3).
+    pub action: Cow<'static, str>,
+    /// The notification's own id; `None`: none was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dsn: Option<MessageId>,
+    /// Why none was sent.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cause: String,
+}
+
+/// Intake refused something.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Who wanted it.
+    #[serde(flatten)]
+    pub client: Client,
+    /// Envelope sender, if it was told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<String>,
+    /// Recipient, if it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipient: Option<String>,
+    /// What we answered, and to what.
+    #[serde(flatten)]
+    pub reply: Reply,
+    /// Why, for the operator.
+    pub cause: String,
+}
+
+/// A lane was slowed down or stopped.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Throttled {
+    /// Which.
+    #[serde(flatten)]
+    pub lane: Lane,
+    /// The answer that led to it.
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    pub reply: Option<Reply>,
+    /// What it means.
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+    /// Why, in words.
+    pub cause: String,
+    /// Nothing is sent through it before then; `None`: it is only slower.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Time>,
+}
+
+/// A delivery session ended or couldn't begin.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Connection {
+    /// For which lane.
+    #[serde(flatten)]
+    pub lane: Lane,
+    /// With whom.
+    #[serde(flatten)]
+    pub peer: Peer,
+    /// It came to EHLO and its answer.
+    pub opened: bool,
+    /// Why it ended: `quit`, `closed by peer`, `timeout`, …
+    pub cause: String,
+    /// The answer that ended it.
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    pub reply: Option<Reply>,
+    /// Transactions.
+    pub transactions: u32,
+    /// Recipients delivered.
+    pub delivered: u32,
+    /// To connect, greet and encrypt, ms.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub connect_ms: u64,
+    /// From connecting to the end, ms.
+    pub open_ms: u64,
+}
+
+/// Bytes of the spool are damaged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Damage {
+    /// The file.
+    pub path: String,
+    /// First byte.
+    pub from: u64,
+    /// Behind the last byte.
+    pub to: u64,
+    /// What is wrong.
+    pub cause: String,
+    /// The message, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<MessageId>,
+    /// Where the bytes were copied to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_in: Option<String>,
+}
+
+impl From<&crate::spool::Damage> for Damage {
+    fn from(d: &crate::spool::Damage) -> Self {
+        use crate::spool::DamageKind;
+        let cause = match d.kind {
+            DamageKind::TornTail => "an unfinished write was cut off",
+            DamageKind::NotSynced => "a write didn't reach the disk whole",
+            DamageKind::Corrupt => "changed on disk",
+            DamageKind::Unreadable => "the disk can't read it",
+        };
+        Self {
+            path: d.path.display().to_string(),
+            from: d.from,
+            to: d.to,
+            cause: cause.into(),
+            message: d.id.map(MessageId),
+            kept_in: d.set_aside.as_ref().map(|p| p.display().to_string()),
+        }
+    }
+}
+
+impl Event {
+    /// This, now.
+    pub fn now(kind: EventKind) -> Self {
+        Self {
+            time: Time::now(),
+            kind,
+        }
+    }
+
+    /// The message that it is about.
+    pub fn message(&self) -> Option<&Message> {
+        match &self.kind {
+            EventKind::Received(e) => Some(&e.message),
+            EventKind::Dsn(e) => Some(&e.message),
+            _ => self.delivery().map(|e| &e.message),
+        }
+    }
+
+    /// The facts of a delivery's event.
+    pub fn delivery(&self) -> Option<&DeliveryEvent> {
+        match &self.kind {
+            EventKind::Delivered(e)
+            | EventKind::Deferred(e)
+            | EventKind::Bounced(e)
+            | EventKind::Expired(e)
+            | EventKind::Suppressed(e)
+            | EventKind::Held(e)
+            | EventKind::Released(e) => Some(e),
+            _ => None,
+        }
+    }
+
+    /// About how much memory it takes, bytes.
+    pub fn weight(&self) -> usize {
+        let reply = |r: &Reply| r.enhanced.len() + r.text.len();
+        let lane = |l: &Lane| l.source.len() + l.site.len() + l.provider.len() + l.ehlo_name.len();
+        let client = |c: &Client| c.client_helo.len() + c.client_user.len() + c.listener.len();
+        let heap = match &self.kind {
+            EventKind::Received(e) => size_of::<Received>() + e.message.heap() + client(&e.client),
+            EventKind::Dsn(e) => {
+                size_of::<Dsn>() + e.message.heap() + e.deliveries.len() * 16 + e.cause.len()
+            }
+            EventKind::Refused(e) => {
+                let addresses = e.sender.as_ref().map_or(0, String::len)
+                    + e.recipient.as_ref().map_or(0, String::len);
+                size_of::<Refused>()
+                    + client(&e.client)
+                    + addresses
+                    + reply(&e.reply)
+                    + e.cause.len()
+            }
+            EventKind::Throttled(e) => {
+                size_of::<Throttled>()
+                    + lane(&e.lane)
+                    + e.reply.as_ref().map_or(0, reply)
+                    + e.cause.len()
+            }
+            EventKind::Connection(e) => {
+                size_of::<Connection>()
+                    + lane(&e.lane)
+                    + e.peer.peer_host.len()
+                    + e.reply.as_ref().map_or(0, reply)
+            }
+            EventKind::Damage(e) => size_of::<Damage>() + e.path.len(),
+            EventKind::Reloaded {
+                changed, problems, ..
+            } => changed.iter().chain(problems).map(|s| s.len() + 24).sum(),
+            _ => self.delivery().map_or(0, |e| {
+                size_of::<DeliveryEvent>()
+                    + e.message.heap()
+                    + e.delivery.recipient.len()
+                    + e.delivery.domain.len()
+                    + e.lane.as_ref().map_or(0, lane)
+                    + e.peer.as_ref().map_or(0, |p| p.peer_host.len() + 32)
+                    + e.reply.as_ref().map_or(0, reply)
+                    + e.cause.len()
+            }),
+        };
+        size_of::<Self>() + heap
+    }
+
+    /// Appends the event as a line of JSON, with its newline.
+    pub fn write_line(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        match serde_json::to_writer(&mut *out, self) {
+            Ok(()) => out.push(b'\n'),
+            // Strings and numbers always serialize; were it otherwise, the reader must know.
+            Err(error) => {
+                out.truncate(start);
+                out.extend(
+                    format!(
+                        "{{\"kind\":\"unwritable\",\"cause\":\"{}\"}}\n",
+                        error.to_string().escape_default()
+                    )
+                    .bytes(),
+                );
+            }
+        }
+    }
+}
