@@ -165,3 +165,27 @@ pub const OUT_BYTES_MIN: usize = COMMAND_LINE_BYTES_MAX;
 /// a few bandwidth-delay products; a larger one for refused recipients costs more than a round
 /// trip does.
 pub const BODY_AHEAD_BYTES_MAX: u64 = 256 * 1024;
+
+// -- traffic --
+
+/// Most per period that a rate can say.
+pub const RATE_COUNT_MAX: u32 = 4_000_000_000;
+/// Longest period of a rate, seconds: 31 days.
+pub const RATE_PERIOD_S_MAX: u32 = 31 * 86_400;
+/// Most that a rate lets come at once.
+pub const RATE_BURST_MAX: u32 = 1_000_000;
+/// Recipients in one transaction that cost their tenant one more turn in its lane.
+pub const LANE_RECIPIENTS_PER_TURN: u32 = 16;
+/// Steps of one poll of the scheduler, after which it lets its caller do something else.
+pub const POLL_STEPS_MAX: u32 = 1024;
+/// Messages that a session may send before it must make way for a lane that waits for its place.
+pub const SESSION_TURN_MESSAGES: u32 = 10;
+/// How long before a token is there a connection for it is opened, ms.
+pub const OPEN_AHEAD_MS: u64 = 1000;
+/// Expired deliveries that one call to take work steps over.
+pub const TAKE_EXPIRED_MAX: u32 = 256;
+/// Deliveries of one message that go over the same source before another is chosen: the least
+/// that every receiver takes in one transaction (RFC 5321 4.5.3.1.8).
+pub const SAME_SOURCE_RUN: u32 = 100;
+/// Deliveries that are counted to say how many stand before one.
+pub const EXPLAIN_AHEAD_MAX: u32 = 10_000;
