@@ -11,6 +11,7 @@
 //! Waiting times stand only where the receiver publishes that shorter retries are refused; how
 //! fast to go after that is for the lane to find out.
 
+use super::text::Probe;
 use super::verdict::Class::*;
 use super::verdict::{Class, Codes, Enhanced, Rule, Scope, Stage};
 use core::time::Duration;
@@ -568,3 +569,46 @@ pub const BUILT_IN: &[Rule<'static>] = &[
         )
     },
 ];
+
+/// Words of all built-in rules.
+const WORDS: usize = {
+    let (mut rule, mut words) = (0, 0);
+    while rule < BUILT_IN.len() {
+        words += BUILT_IN[rule].all.len() + BUILT_IN[rule].any.len();
+        rule += 1;
+    }
+    words
+};
+
+/// The probes of the words of the built-in rules, rule by rule: first `all`, then `any`.
+static PROBES: [Probe; WORDS] = {
+    let mut probes = [Probe::NONE; WORDS];
+    let (mut rule, mut at) = (0, 0);
+    while rule < BUILT_IN.len() {
+        let (all, any) = (BUILT_IN[rule].all, BUILT_IN[rule].any);
+        let mut word = 0;
+        while word < all.len() + any.len() {
+            probes[at] = Probe::of(if word < all.len() {
+                all[word]
+            } else {
+                any[word - all.len()]
+            });
+            at += 1;
+            word += 1;
+        }
+        rule += 1;
+    }
+    probes
+};
+
+/// The built-in rules in order, each with the probes of its `all` and its `any`.
+pub(super) fn built_in()
+-> impl Iterator<Item = (&'static Rule<'static>, &'static [Probe], &'static [Probe])> {
+    let mut rest: &[Probe] = &PROBES;
+    BUILT_IN.iter().filter_map(move |rule| {
+        let (all, behind) = rest.split_at_checked(rule.all.len())?;
+        let (any, behind) = behind.split_at_checked(rule.any.len())?;
+        rest = behind;
+        Some((rule, all, any))
+    })
+}

@@ -16,12 +16,36 @@ pub(super) struct Folded {
     trigrams: [u64; TRIGRAM_BITS / 64],
 }
 
-/// Where the trigram of these three (folded) bytes is noted.
-const fn slot(a: u8, b: u8, c: u8) -> (usize, u64) {
-    let key = (a as u32) | ((b as u32) << 8) | ((c as u32) << 16);
+/// The place of the trigram of these three bytes, folded or not.
+const fn slot(a: u8, b: u8, c: u8) -> u16 {
+    let key = (a.to_ascii_lowercase() as u32)
+        | ((b.to_ascii_lowercase() as u32) << 8)
+        | ((c.to_ascii_lowercase() as u32) << 16);
     // Fibonacci hashing: the top 12 bits of the product.
-    let hash = (key.wrapping_mul(0x9E37_79B1) >> 20) as usize;
-    (hash / 64, 1 << (hash % 64))
+    (key.wrapping_mul(0x9E37_79B1) >> 20) as u16
+}
+
+/// The first and the last trigram of a needle, so that one that is asked often can be refused
+/// without looking at it.
+#[derive(Clone, Copy)]
+pub(super) struct Probe {
+    first: u16,
+    last: u16,
+}
+
+impl Probe {
+    /// For an array to be filled.
+    pub(super) const NONE: Self = Self { first: 0, last: 0 };
+
+    /// The probe of `needle`, of at least three bytes.
+    pub(super) const fn of(needle: &str) -> Self {
+        let n = needle.as_bytes();
+        let last = n.len() - 3;
+        Self {
+            first: slot(n[0], n[1], n[2]),
+            last: slot(n[last], n[last + 1], n[last + 2]),
+        }
+    }
 }
 
 impl Folded {
@@ -44,8 +68,8 @@ impl Folded {
             };
             *place = c;
             folded.len += 1;
-            let (word, bit) = slot(a, b, c);
-            folded.trigrams[word % (TRIGRAM_BITS / 64)] |= bit;
+            let place = usize::from(slot(a, b, c));
+            folded.trigrams[place / 64 % (TRIGRAM_BITS / 64)] |= 1 << (place % 64);
             (a, b) = (b, c);
         }
         folded
@@ -56,19 +80,22 @@ impl Folded {
         self.bytes.get(..self.len).unwrap_or(&[])
     }
 
+    fn has(&self, slot: u16) -> bool {
+        let place = usize::from(slot);
+        self.trigrams[place / 64 % (TRIGRAM_BITS / 64)] & (1 << (place % 64)) != 0
+    }
+
+    /// False if the needle of this probe can't be in the text.
+    pub(super) fn may_contain(&self, probe: Probe) -> bool {
+        self.has(probe.first) && self.has(probe.last)
+    }
+
     /// Whether `needle` is in the text, in any case.
     pub(super) fn contains(&self, needle: &str) -> bool {
         let needle = needle.as_bytes();
-        let possible = needle.windows(3).all(|w| {
-            let (word, bit) = match w {
-                [a, b, c] => slot(
-                    a.to_ascii_lowercase(),
-                    b.to_ascii_lowercase(),
-                    c.to_ascii_lowercase(),
-                ),
-                _ => return false,
-            };
-            self.trigrams[word % (TRIGRAM_BITS / 64)] & bit != 0
+        let possible = needle.windows(3).all(|w| match w {
+            [a, b, c] => self.has(slot(*a, *b, *c)),
+            _ => false,
         });
         possible
             && (needle.is_empty()
@@ -100,6 +127,9 @@ mod tests {
             let folded = Folded::new(text.as_bytes());
             let plain = String::from_utf8(folded.as_bytes().into()).unwrap().contains(&needle);
             prop_assert_eq!(folded.contains(&needle), plain);
+            if needle.len() >= 3 {
+                prop_assert!(folded.may_contain(Probe::of(&needle)) || !plain);
+            }
         }
     }
 }

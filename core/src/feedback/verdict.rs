@@ -28,9 +28,9 @@
 //! Nothing here allocates.
 
 use super::hint;
-use super::rules::BUILT_IN;
+use super::rules;
 use super::status::{self, Precision};
-use super::text::Folded;
+use super::text::{Folded, Probe};
 use crate::smtp::reply::{EnhancedCode, Reply, ReplyCode};
 use core::fmt;
 use core::time::Duration;
@@ -521,6 +521,23 @@ impl<'a> Rule<'a> {
     };
 
     fn matches(&self, seen: &Seen<'_>) -> bool {
+        self.asks_of(seen)
+            && self.all.iter().all(|word| seen.text.contains(word))
+            && (self.any.is_empty() || self.any.iter().any(|word| seen.text.contains(word)))
+    }
+
+    /// Like [`matches`](Self::matches), with the probes of its words.
+    fn matches_probed(&self, seen: &Seen<'_>, all: &[Probe], any: &[Probe]) -> bool {
+        let text = &seen.text;
+        let holds =
+            |(word, probe): (&&str, &Probe)| text.may_contain(*probe) && text.contains(word);
+        self.asks_of(seen)
+            && self.all.iter().zip(all).all(holds)
+            && (any.is_empty() || self.any.iter().zip(any).any(holds))
+    }
+
+    /// Whether everything but the words is right.
+    fn asks_of(&self, seen: &Seen<'_>) -> bool {
         self.codes.contains(seen.code)
             && self.stage.is_none_or(|s| s == seen.stage)
             && self.enhanced.contains(seen.enhanced, seen.vague)
@@ -528,8 +545,6 @@ impl<'a> Rule<'a> {
                 seen.provider
                     .is_some_and(|seen| seen.eq_ignore_ascii_case(p))
             })
-            && self.all.iter().all(|word| seen.text.contains(word))
-            && (self.any.is_empty() || self.any.iter().any(|word| seen.text.contains(word)))
     }
 
     fn verdict(&self, code: ReplyCode, stage: Stage) -> Verdict {
@@ -644,7 +659,8 @@ impl<'a> Rules<'a> {
             let verdict = rule.verdict(seen.code, seen.stage);
             return (verdict, Basis::Configured(rule.name));
         }
-        if let Some(rule) = BUILT_IN.iter().find(|r| r.matches(seen)) {
+        let found = rules::built_in().find(|(r, all, any)| r.matches_probed(seen, all, any));
+        if let Some((rule, ..)) = found {
             let verdict = rule.verdict(seen.code, seen.stage);
             return (verdict, Basis::BuiltIn(rule.name));
         }
