@@ -365,6 +365,16 @@ fn configured_rules_come_first() {
 }
 
 #[test]
+fn google_is_known_by_its_signature() {
+    let line = "421 4.7.30 DKIM didn't pass. x - gsmtp";
+    for provider in [None, Some("gmail"), Some("google")] {
+        assert_eq!(judge(line, Body, provider).scope, Scope::Identity);
+    }
+    // Of anybody else it is REQUIRETLS (RFC 8689).
+    assert_eq!(judge("421 4.7.30 no", Body, None).scope, Scope::Message);
+}
+
+#[test]
 fn patterns_from_configuration() {
     assert_eq!(Codes::parse("421"), Some(Codes::one(421)));
     assert_eq!(Codes::parse("4yz"), Some(Codes::TRANSIENT));

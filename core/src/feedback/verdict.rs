@@ -479,7 +479,8 @@ impl Enhanced {
 pub struct Rule<'a> {
     /// Its name in logs and events.
     pub name: &'a str,
-    /// Only for replies of this provider; `None` is any.
+    /// Only for replies of this provider, in any case; `None` is any. The built-in rules know
+    /// `google` only; the other receivers' markers are their own proof.
     pub provider: Option<&'a str>,
     /// Only for these reply codes.
     pub codes: Codes,
@@ -542,8 +543,8 @@ impl<'a> Rule<'a> {
             && self.stage.is_none_or(|s| s == seen.stage)
             && self.enhanced.contains(seen.enhanced, seen.vague)
             && self.provider.is_none_or(|p| {
-                seen.provider
-                    .is_some_and(|seen| seen.eq_ignore_ascii_case(p))
+                let names = [seen.provider, seen.signature];
+                names.iter().flatten().any(|n| n.eq_ignore_ascii_case(p))
             })
     }
 
@@ -567,6 +568,7 @@ struct Seen<'r> {
     vague: bool,
     stage: Stage,
     provider: Option<&'r str>,
+    signature: Option<&'static str>,
     text: Folded,
 }
 
@@ -638,7 +640,8 @@ impl<'a> Rules<'a> {
             enhanced: reply.enhanced,
             vague: meaning.is_none_or(|m| m.precision == Precision::Vague),
             stage,
-            provider: provider.or_else(|| provider_by_signature(&text)),
+            provider,
+            signature: provider_by_signature(&text),
             text,
         };
         let (mut verdict, basis) = self.decide(&seen, meaning);
@@ -671,8 +674,8 @@ impl<'a> Rules<'a> {
     }
 }
 
-/// Google signs its replies, so that its own meanings of registered codes are known even where a
-/// domain's MX wasn't.
+/// Google signs its replies, so that its own meanings of registered codes are known even where the
+/// site is grouped under another name, or none.
 fn provider_by_signature(text: &Folded) -> Option<&'static str> {
     text.contains("gsmtp").then_some("google")
 }
