@@ -70,6 +70,9 @@ impl Pool {
             let mut members: Vec<Member> = Vec::new();
             for mut m in s.sections("members") {
                 let source: Option<String> = m.required("source", "name a [[source]]");
+                if let Some(name) = &source {
+                    m.label(name);
+                }
                 let weight = m.bounded("weight", 1, 1..=1_000_000);
                 let source = source.and_then(|n| m.position("source", "source", &source_names, &n));
                 if let Some(source) = source {

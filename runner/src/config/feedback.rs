@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use courser_core::feedback::verdict::{Class, Scope};
+use courser_core::feedback::verdict::{self, Class, Codes, Enhanced, Rules, Scope, Stage};
 use toml::de::DeValue;
 
-use super::egress::Stream;
+use super::egress::{Stream, name_of, names};
 use super::names::{EmailAddress, HostName, Name, words};
 use super::tree::{Scalar, Section};
 use super::units::{ByteSize, quoted};
@@ -39,160 +39,108 @@ words!(Scope {
     "identity" => Identity,
 });
 
-/// The command that a reply answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RuleStage {
-    /// The greeting.
-    Greeting,
-    /// EHLO, HELO or LHLO.
-    Hello,
-    /// MAIL FROM.
-    Mail,
-    /// RCPT TO.
-    Recipient,
-    /// DATA.
-    Data,
-    /// The end of the body.
-    Body,
-    /// RSET or QUIT.
-    Other,
-}
-words!(RuleStage {
+words!(Stage {
     "greeting" => Greeting,
     "hello" => Hello,
     "mail" => Mail,
-    "rcpt" => Recipient,
+    "rcpt" => Rcpt,
     "data" => Data,
     "body" => Body,
-    "other" => Other,
 });
 
-/// Codes from `from` to `to`, written `"421"`, `"45x"`, `"4xx"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CodePattern {
-    /// The lowest code meant.
-    pub from: u16,
-    /// The highest code meant.
-    pub to: u16,
-}
-
-impl CodePattern {
-    /// Whether `code` is meant.
-    pub fn matches(self, code: u16) -> bool {
-        (self.from..=self.to).contains(&code)
-    }
-}
-
-impl Scalar for CodePattern {
-    const EXPECTED: &'static str = "a refusing reply code such as 421, \"45x\" or \"5xx\"";
+impl Scalar for Codes {
+    const EXPECTED: &'static str =
+        "refusing reply codes such as 421, \"45x\", \"5xx\" or \"450-452\"";
     fn read(value: &DeValue<'_>) -> Result<Self, String> {
         let text = match value {
             DeValue::Integer(n) => n.to_string(),
-            DeValue::String(s) => s.to_ascii_lowercase(),
+            DeValue::String(s) => s.to_string(),
             other => return Err(format!("is {}", super::tree::described(other))),
         };
-        let wrong = || format!("{text} is not a reply code");
-        let digits = text.trim_end_matches('x');
-        let open = text.len() - digits.len();
-        if text.len() != 3 || open > 2 || !digits.starts_with(['4', '5']) {
-            return Err(wrong());
+        match Self::parse(&text) {
+            Some(codes) if codes.low >= Self::ANY.low => Ok(codes),
+            Some(_) => Err(format!("{text} is not a refusal")),
+            None => Err(format!("{text:?} is not a reply code")),
         }
-        let n: u16 = digits.parse().map_err(|_| wrong())?;
-        let span = 10u16.pow(open as u32);
-        let from = n * span;
-        Ok(Self {
-            from,
-            to: from + (span - 1),
-        })
     }
     fn show(&self) -> String {
-        match self.to - self.from {
-            0 => self.from.to_string(),
-            9 => quoted(format!("{}x", self.from / 10)),
-            _ => quoted(format!("{}xx", self.from / 100)),
+        match (self.low, self.high) {
+            _ if *self == Self::ANY => quoted("*"),
+            (low, high) if low == high => low.to_string(),
+            (low, high) if low % 10 == 0 && high == low + 9 => quoted(format!("{}x", low / 10)),
+            (low, high) if low % 100 == 0 && high == low + 99 => quoted(format!("{}xx", low / 100)),
+            (low, high) => quoted(format!("{low}-{high}")),
         }
     }
 }
 
-/// Enhanced status codes (RFC 3463), written `"5.7.1"`, `"4.7.*"`, `"*.2.2"`, `"5.*.*"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EnhancedPattern {
-    /// Class, subject and detail; `None` is any.
-    pub parts: [Option<u16>; 3],
-}
-
-impl EnhancedPattern {
-    /// Whether `class.subject.detail` is meant.
-    pub fn matches(self, class: u16, subject: u16, detail: u16) -> bool {
-        let given = [class, subject, detail];
-        let same = |(part, n): (Option<u16>, u16)| part.is_none_or(|p| p == n);
-        self.parts.into_iter().zip(given).all(same)
-    }
-}
-
-impl Scalar for EnhancedPattern {
-    const EXPECTED: &'static str = "an enhanced status code such as \"5.7.1\" or \"4.7.*\"";
+impl Scalar for Enhanced {
+    const EXPECTED: &'static str =
+        "enhanced status codes such as \"5.7.1\", \"4.7.*\", \"*.2.2\" or \"4.7.500-699\"";
     fn read(value: &DeValue<'_>) -> Result<Self, String> {
         let text = super::units::text(value)?;
-        let wrong = || format!("{text:?} is not an enhanced status code");
-        let mut parts = [None; 3];
-        let mut given = text.split('.');
-        for (i, slot) in parts.iter_mut().enumerate() {
-            let part = given.next().ok_or_else(wrong)?;
-            if part != "*" {
-                let n: u16 = part.parse().map_err(|_| wrong())?;
-                if n > 999 || (i == 0 && !matches!(n, 4 | 5)) {
-                    return Err(wrong());
-                }
-                *slot = Some(n);
-            }
-        }
-        match given.next() {
-            None => Ok(Self { parts }),
-            Some(_) => Err(wrong()),
-        }
+        Self::parse(text).ok_or_else(|| format!("{text:?} is not an enhanced status code"))
     }
     fn show(&self) -> String {
-        let part = |p: Option<u16>| p.map_or("*".to_owned(), |n| n.to_string());
-        quoted(self.parts.map(part).join("."))
+        fn number<T: ToString>(n: Option<T>) -> String {
+            n.map_or("*".to_owned(), |n| n.to_string())
+        }
+        quoted(match self {
+            Self::Any => "*".to_owned(),
+            Self::Vague => "vague".to_owned(),
+            Self::Is {
+                class,
+                subject,
+                low,
+                high,
+            } => {
+                let detail = match (low, high) {
+                    (0, 999) => "*".to_owned(),
+                    (low, high) if low == high => low.to_string(),
+                    (low, high) => format!("{low}-{high}"),
+                };
+                format!("{}.{}.{detail}", number(*class), number(*subject))
+            }
+        })
     }
 }
 
-/// `[[rule]]`: what a reply means. Rules are asked in order, before the built-in ones; each
-/// condition that is given must hold.
+/// `[[rule]]`: what a reply means. Rules are asked in order, before the built-in ones; every
+/// condition must hold.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
-    /// Its name in events; `None`: it has none.
-    pub name: Option<Name>,
+    /// Its name in events.
+    pub name: Name,
     /// Only replies of this provider.
     pub provider: Option<Name>,
-    /// Only replies to these commands; empty: any.
-    pub stages: Vec<RuleStage>,
-    /// Only these codes; empty: any.
-    pub codes: Vec<CodePattern>,
-    /// Only these enhanced codes; empty: any or none.
-    pub enhanced: Vec<EnhancedPattern>,
+    /// Only replies at this stage of a session.
+    pub stage: Option<Stage>,
+    /// Only these codes.
+    pub codes: Codes,
+    /// Only these enhanced codes.
+    pub enhanced: Enhanced,
     /// Only replies with one of these in their text, in upper or lower case; empty: any.
     pub text: Vec<String>,
+    /// Only replies with all of these in their text, in upper or lower case.
+    pub text_all: Vec<String>,
     /// What such a reply is about.
     pub class: Class,
-    /// Whom it is about; `None`: as usual for the class.
+    /// Whom it is about; `None`: whom the stage is about.
     pub scope: Option<Scope>,
     /// Whether trying again can't help; `None`: 5yz can't, 4yz can.
     pub permanent: Option<bool>,
-    /// Wait at least this long before the next try.
+    /// Whether the receiver reacts to what or how we send; `None`: as usual for the class.
+    pub pressure: Option<bool>,
+    /// Wait this long before the next try, where the text doesn't say.
     pub retry_after: Option<Duration>,
 }
 
 impl Rule {
     /// `providers` are the names of every `[[provider]]`.
     pub(super) fn read_all(sections: Vec<Section<'_, '_>>, providers: &[&str]) -> Vec<Self> {
-        let mut all = Vec::new();
+        let mut all: Vec<Self> = Vec::new();
         for mut s in sections {
-            let name: Option<Name> = s.optional("name");
-            if let Some(name) = &name {
-                s.label(name);
-            }
+            let name = name_of(&mut s, "rule", &names(&all, |r| &r.name));
             let provider: Option<Name> = s.optional("provider");
             if let Some(name) = &provider {
                 s.position("provider", "provider", providers, name);
@@ -200,35 +148,33 @@ impl Rule {
             let rule = Self {
                 name,
                 provider,
-                stages: s.get("stages", Vec::new()),
-                codes: s.get("codes", Vec::new()),
-                enhanced: s.get("enhanced", Vec::new()),
+                stage: s.optional("stage"),
+                codes: s.get("codes", Codes::ANY),
+                enhanced: s.get("enhanced", Enhanced::Any),
                 text: s.get("text", Vec::new()),
+                text_all: s.get("text_all", Vec::new()),
                 class: s
                     .required("class", "say what such replies are about: class = \"busy\"")
                     .unwrap_or(Class::Other),
                 scope: s.optional("scope"),
                 permanent: s.optional("permanent"),
+                pressure: s.optional("pressure"),
                 retry_after: s.optional("retry_after"),
             };
-            if ["codes", "enhanced", "text"]
-                .iter()
-                .all(|k| s.is_empty_list(k))
-            {
+            let any_reply = rule.codes == Codes::ANY && rule.enhanced == Enhanced::Any;
+            if any_reply && s.is_empty_list("text") && s.is_empty_list("text_all") {
                 s.wrong(
                     "",
                     "the rule has no condition on the reply and would catch every one",
-                    "give it `codes`, `enhanced` or `text`",
+                    "give it `codes`, `enhanced`, `text` or `text_all`",
                 );
             }
-            for (i, text) in rule.text.iter().enumerate() {
-                if text.trim().is_empty() {
-                    s.wrong_item(
-                        "text",
-                        i,
-                        "is empty and in every reply",
-                        "write what to look for",
-                    );
+            for (key, list) in [("text", &rule.text), ("text_all", &rule.text_all)] {
+                for (i, text) in list.iter().enumerate() {
+                    if text.trim().is_empty() {
+                        let right = "write what to look for";
+                        s.wrong_item(key, i, "is empty and in every reply", right);
+                    }
                 }
             }
             if rule.permanent == Some(true) && rule.retry_after.is_some() {
@@ -242,6 +188,41 @@ impl Rule {
             all.push(rule);
         }
         all
+    }
+}
+
+impl super::Config {
+    /// Gives the rules, with the built-in ones behind them, to `judge`. It costs a few small
+    /// allocations for each configured rule, once for each refusing reply.
+    pub fn with_rules<R>(&self, judge: impl FnOnce(Rules<'_>) -> R) -> R {
+        fn texts(list: &[String]) -> Vec<&str> {
+            list.iter().map(String::as_str).collect()
+        }
+        let lists: Vec<_> = self
+            .rules
+            .iter()
+            .map(|r| (texts(&r.text), texts(&r.text_all)))
+            .collect();
+        let rules: Vec<_> = self
+            .rules
+            .iter()
+            .zip(&lists)
+            .map(|(rule, (any, all))| verdict::Rule {
+                name: &rule.name,
+                provider: rule.provider.as_deref(),
+                codes: rule.codes,
+                enhanced: rule.enhanced,
+                stage: rule.stage,
+                all,
+                any,
+                class: rule.class,
+                scope: rule.scope,
+                permanent: rule.permanent,
+                pressure: rule.pressure,
+                retry_after: rule.retry_after,
+            })
+            .collect();
+        judge(Rules::new(&rules))
     }
 }
 

@@ -29,11 +29,11 @@ pub use delivery::{
 };
 pub use dns::{Dns, NameServer};
 pub use egress::{Member, Pool, Priority, Retry, Source, Stream};
-pub use feedback::{CodePattern, Dsn, EnhancedPattern, Rule, RuleStage};
+pub use feedback::{Dsn, Rule};
 pub use listener::{Listener, ListenerKind};
 pub use names::{DomainName, DomainPattern, EmailAddress, Host, HostName, Name, Network, Target};
 pub use problem::{Problem, Problems};
-pub use reload::{Change, ReloadPlan, reload_plan};
+pub use reload::{Change, ReloadPlan, reload, reload_plan};
 pub use server::{Events, Limits, Log, LogFormat, LogLevel, SHARDS_MAX, Server, Spool, Sync};
 pub use tree::Option_;
 pub use units::{ByteSize, Percent, Rate, Share, parse_duration, show_duration};
@@ -172,6 +172,14 @@ impl Config {
 /// # Errors
 /// Every mistake of the file.
 pub fn parse(text: &str, file: &str) -> Result<Config, Problems> {
+    let (config, notes) = read(text, file)?;
+    Ok(Config {
+        options: notes.options,
+        ..config
+    })
+}
+
+fn read(text: &str, file: &str) -> Result<(Config, Notes), Problems> {
     let (table, syntax) = DeTable::parse_recoverable(text);
     let notes = RefCell::new(Notes::default());
     if !syntax.is_empty() {
@@ -183,13 +191,12 @@ pub fn parse(text: &str, file: &str) -> Result<Config, Problems> {
         });
         return Err(Problems::new(file, list.collect()));
     }
-    let mut config = Config::read(Section::root(text, &notes, &table));
+    let config = Config::read(Section::root(text, &notes, &table));
     let notes = notes.into_inner();
     if !notes.problems.is_empty() {
         return Err(Problems::new(file, notes.problems));
     }
-    config.options = notes.options;
-    Ok(config)
+    Ok((config, notes))
 }
 
 /// Why a configuration could not be used.

@@ -1,6 +1,6 @@
 //! What changes between two configurations, and what of it takes a restart.
 
-use super::Config;
+use super::{Config, Events, Log, Server, Spool};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -66,7 +66,7 @@ impl fmt::Display for ReloadPlan {
 
 /// Options, or whole sections, that are bound to sockets, files, threads and memory that exist
 /// since the start. Everything else is in force for what begins after the reload.
-const NEEDS_RESTART: &[&str] = &[
+pub(super) const NEEDS_RESTART: &[&str] = &[
     "server.shards",
     "server.control_socket",
     "limits",
@@ -83,6 +83,10 @@ const NEEDS_RESTART: &[&str] = &[
     "source",
     "dns",
 ];
+
+/// What refers to sources, directly or through others, by position; it stays as it is when the
+/// sources must.
+const REFERS_TO_SOURCES: &[&str] = &["pool", "stream", "listener", "dsn.stream"];
 
 /// Compares the configuration in force with one just read.
 pub fn reload_plan(old: &Config, new: &Config) -> ReloadPlan {
@@ -105,7 +109,7 @@ pub fn reload_plan(old: &Config, new: &Config) -> ReloadPlan {
         if change.old == change.new {
             continue;
         }
-        if needs_restart(path) {
+        if stays(old, new, path) {
             plan.needs_restart.push(change);
         } else {
             plan.applied.push(change);
@@ -114,10 +118,89 @@ pub fn reload_plan(old: &Config, new: &Config) -> ReloadPlan {
     plan
 }
 
-/// Whether a change of `path` takes a restart.
-fn needs_restart(path: &str) -> bool {
-    let path = without_names(path);
-    NEEDS_RESTART.iter().any(|p| {
+/// The configuration that is in force after a reload: `new`, but `old` where that takes a
+/// restart. Beside it, what of `new` that is.
+pub fn reload(old: &Config, new: Config) -> (Config, ReloadPlan) {
+    let plan = reload_plan(old, &new);
+    let stays = |path: &str| stays(old, &new, path);
+    let mut options: Vec<_> = new.options.clone();
+    options.retain(|o| !stays(&o.path));
+    options.extend(old.options.iter().filter(|o| stays(&o.path)).cloned());
+
+    let mut next = Config {
+        server: Server {
+            drain_timeout: new.server.drain_timeout,
+            ..old.server.clone()
+        },
+        limits: old.limits.clone(),
+        spool: Spool {
+            max_bytes: new.spool.max_bytes,
+            min_free: new.spool.min_free,
+            compact_below: new.spool.compact_below,
+            ..old.spool.clone()
+        },
+        events: Events {
+            dir: old.events.dir.clone(),
+            buffer: old.events.buffer,
+            ..new.events.clone()
+        },
+        log: Log {
+            format: old.log.format,
+            ..new.log.clone()
+        },
+        dns: old.dns.clone(),
+        sources: old.sources.clone(),
+        listeners: Vec::new(),
+        options,
+        ..new.clone()
+    };
+    if new.sources == old.sources {
+        // The listeners that there are, as they are now.
+        for was in &old.listeners {
+            let mut listener = new
+                .listeners
+                .iter()
+                .find(|l| l.name == was.name)
+                .unwrap_or(was)
+                .clone();
+            listener.address.clone_from(&was.address);
+            listener.kind = was.kind;
+            // Gone from the file, so its stream and pool may be gone too.
+            listener.stream = listener.stream.min(next.streams.len() - 1);
+            listener.pool = listener.pool.filter(|p| *p < next.pools.len());
+            next.listeners.push(listener);
+        }
+    } else {
+        next.pools.clone_from(&old.pools);
+        next.streams.clone_from(&old.streams);
+        next.listeners.clone_from(&old.listeners);
+        next.dsn.stream = old.dsn.stream;
+    }
+    (next, plan)
+}
+
+/// Whether `path` stays as it is in `old` until a restart.
+fn stays(old: &Config, new: &Config, path: &str) -> bool {
+    let plain = without_names(path);
+    if below(&plain, NEEDS_RESTART) {
+        return true;
+    }
+    if new.sources != old.sources && below(&plain, REFERS_TO_SOURCES) {
+        return true;
+    }
+    // A listener that comes or goes does so with a restart.
+    path.starts_with("listener[") && {
+        let has = |c: &Config| {
+            let mut names = c.listeners.iter();
+            names.any(|l| path.starts_with(&format!("listener[{}].", l.name)))
+        };
+        !(has(old) && has(new))
+    }
+}
+
+/// Whether `path` is one of `options` or inside one of them.
+pub(super) fn below(path: &str, options: &[&str]) -> bool {
+    options.iter().any(|p| {
         path.strip_prefix(p)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     })

@@ -109,6 +109,8 @@ pub struct Option_ {
 pub(super) struct Notes {
     pub(super) problems: Vec<Problem>,
     pub(super) options: Vec<Option_>,
+    /// Labels of the sections that can be there, whether they are or not.
+    pub(super) sections: Vec<String>,
 }
 
 /// One table that is being read.
@@ -144,10 +146,16 @@ impl<'a, 'i> Section<'a, 'i> {
 
     /// Names this section in the list of options, where it is one of several.
     pub(super) fn label(&mut self, name: &str) {
-        if let Some(at) = self.label.rfind('[') {
-            self.label.truncate(at);
+        let kind = self.label.rfind('[').unwrap_or(self.label.len());
+        let named = format!("{}[{name}]", &self.label[..kind]);
+        // What was read before the name was known.
+        for option in self.notes.borrow_mut().options.iter_mut().rev() {
+            match option.path.strip_prefix(&self.label) {
+                Some(rest) => option.path = format!("{named}{rest}"),
+                None => break,
+            }
         }
-        self.label = format!("{}[{name}]", self.label);
+        self.label = named;
     }
 
     fn value(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'i>>> {
@@ -318,6 +326,8 @@ impl<'a, 'i> Section<'a, 'i> {
 
     /// The tables of the list `key`, written `[[key]]` or `key = [{ … }]`.
     pub(super) fn sections(&mut self, key: &'static str) -> Vec<Section<'a, 'i>> {
+        let label = join(&self.label, key);
+        self.notes.borrow_mut().sections.push(label);
         let Some(value) = self.value(key) else {
             return Vec::new();
         };
