@@ -209,14 +209,16 @@ pub(super) fn names<T>(all: &[T], name: impl Fn(&T) -> &Name) -> Vec<&str> {
 /// Reads `name`, which must be there and be its own; a section that isn't there is called
 /// `default`.
 pub(super) fn name_of(s: &mut Section<'_, '_>, what: &str, taken: &[&str]) -> Name {
-    let name = if s.is_absent() {
-        s.get("name", Name::default_name())
+    let read = if s.is_absent() {
+        Some(s.get("name", Name::default_name()))
     } else {
         let right = format!("give the {what} a name: name = \"…\"");
         s.required("name", &right)
-            .unwrap_or_else(Name::default_name)
     };
-    if s.has("name") && taken.contains(&&*name) {
+    let Some(name) = read else {
+        return Name::default_name();
+    };
+    if taken.contains(&&*name) {
         let said = format!("there is another {what} {:?}", &*name);
         s.wrong("name", said, "give each its own `name`");
     }

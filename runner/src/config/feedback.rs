@@ -55,7 +55,7 @@ impl Scalar for Codes {
         let text = match value {
             DeValue::Integer(n) => n.to_string(),
             DeValue::String(s) => s.to_string(),
-            other => return Err(format!("is {}", super::tree::described(other))),
+            other => return Err(format!("is {}, not a code", super::tree::described(other))),
         };
         match Self::parse(&text) {
             Some(codes) if codes.low >= Self::ANY.low => Ok(codes),
@@ -161,8 +161,11 @@ impl Rule {
                 pressure: s.optional("pressure"),
                 retry_after: s.optional("retry_after"),
             };
-            let any_reply = rule.codes == Codes::ANY && rule.enhanced == Enhanced::Any;
-            if any_reply && s.is_empty_list("text") && s.is_empty_list("text_all") {
+            let unconditional = rule.codes == Codes::ANY
+                && rule.enhanced == Enhanced::Any
+                && rule.text.is_empty()
+                && rule.text_all.is_empty();
+            if unconditional && !s.has_problems() {
                 s.wrong(
                     "",
                     "the rule has no condition on the reply and would catch every one",

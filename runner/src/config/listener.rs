@@ -108,7 +108,7 @@ impl Listener {
         before: &[Self],
     ) -> Self {
         let name = s.get("name", Name::default_name());
-        if before.iter().any(|l| l.name == name) {
+        if !s.has_problems() && before.iter().any(|l| l.name == name) {
             let what = format!("there is another listener {:?}", &*name);
             s.wrong("name", what, "give each its own `name`");
         }
@@ -121,7 +121,7 @@ impl Listener {
             let right = "say where to listen, such as address = [\"127.0.0.1:2525\"]";
             s.required("address", right).unwrap_or_default()
         };
-        if address.is_empty() && s.has("address") {
+        if s.has("address") && s.is_empty_list("address") {
             s.wrong("address", "the list is empty", "name at least one address");
         }
         for (i, at) in address.iter().enumerate() {

@@ -426,19 +426,21 @@ impl Scalar for DomainPattern {
 
 /// Makes an enum readable from the words beside its variants.
 macro_rules! words {
-    ($type:ty { $($word:literal => $variant:ident),* $(,)? }) => {
+    ($type:ty { $first:literal => $first_variant:ident $(, $word:literal => $variant:ident)* $(,)? }) => {
         impl $crate::config::tree::Scalar for $type {
-            const EXPECTED: &'static str = concat!("one of" $(, " \"", $word, "\"")*);
+            const EXPECTED: &'static str = concat!("one of \"", $first, "\"" $(, ", \"", $word, "\"")*);
             fn read(value: &toml::de::DeValue<'_>) -> Result<Self, String> {
                 let text = $crate::config::units::text(value)?;
                 match text {
+                    $first => Ok(<$type>::$first_variant),
                     $($word => Ok(<$type>::$variant),)*
-                    _ => Err($crate::config::names::unknown_word(text, &[$($word),*])),
+                    _ => Err($crate::config::names::unknown_word(text, &[$first $(, $word)*])),
                 }
             }
             fn show(&self) -> String {
                 #[allow(unreachable_patterns)]
                 $crate::config::units::quoted(match self {
+                    <$type>::$first_variant => $first,
                     $(<$type>::$variant => $word,)*
                     _ => "?",
                 })

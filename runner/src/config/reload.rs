@@ -1,7 +1,7 @@
 //! What changes between two configurations, and what of it takes a restart.
 
-use super::{Config, Events, Log, Server, Spool};
-use std::collections::BTreeMap;
+use super::{Config, Events, Log, Option_, Server, Spool};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// One option that changed.
@@ -90,23 +90,24 @@ const REFERS_TO_SOURCES: &[&str] = &["pool", "stream", "listener", "dsn.stream"]
 
 /// Compares the configuration in force with one just read.
 pub fn reload_plan(old: &Config, new: &Config) -> ReloadPlan {
-    let by_path = |c: &Config| -> BTreeMap<String, Option<String>> {
+    let by_path = |c: &Config| -> BTreeMap<String, Option_> {
         let all = c.options().iter();
-        all.map(|o| (o.path.clone(), o.value.clone())).collect()
+        all.map(|o| (o.path.clone(), o.clone())).collect()
     };
     let (before, after) = (by_path(old), by_path(new));
     let mut plan = ReloadPlan::default();
-    let mut paths: Vec<&String> = before.keys().chain(after.keys()).collect();
-    paths.sort_unstable();
-    paths.dedup();
+    let paths: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     for path in paths {
-        let value = |m: &BTreeMap<String, Option<String>>| m.get(path).cloned().flatten();
+        let (was, is) = (before.get(path), after.get(path));
         let change = Change {
             path: path.clone(),
-            old: value(&before),
-            new: value(&after),
+            old: was.and_then(|o| o.value.clone()),
+            new: is.and_then(|o| o.value.clone()),
         };
-        if change.old == change.new {
+        // What comes or goes with its section, and says nothing of its own.
+        let silent = |o: Option<&Option_>| o.is_none_or(|o| o.value == o.default);
+        let section = was.is_none() || is.is_none();
+        if change.old == change.new || (section && silent(was) && silent(is)) {
             continue;
         }
         if stays(old, new, path) {

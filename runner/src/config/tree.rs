@@ -208,18 +208,23 @@ impl<'a, 'i> Section<'a, 'i> {
         self.table.is_some_and(|t| t.contains_key(key))
     }
 
-    fn read<T: Setting>(&mut self, key: &'static str) -> Option<T> {
+    /// Reads `key`; `bounds` stand behind what would be right.
+    fn read<T: Setting>(&mut self, key: &'static str, bounds: &str) -> Option<T> {
         let value = self.value(key)?;
         let path = join(&self.path, key);
         T::read(value, &mut |span, what, right| {
-            self.report(span, path.clone(), what, right);
+            self.report(span, path.clone(), what, right + bounds);
         })
     }
 
     /// The option `key`, or its default.
     pub(super) fn get<T: Setting>(&mut self, key: &'static str, default: T) -> T {
+        self.get_within(key, default, "")
+    }
+
+    fn get_within<T: Setting>(&mut self, key: &'static str, default: T, bounds: &str) -> T {
         let shown = default.show();
-        let value = self.read(key).unwrap_or(default);
+        let value = self.read(key, bounds).unwrap_or(default);
         self.note(key, Some(value.show()), Some(shown));
         value
     }
@@ -231,26 +236,22 @@ impl<'a, 'i> Section<'a, 'i> {
         default: T,
         range: RangeInclusive<T>,
     ) -> T {
-        let value = self.get(key, default);
+        let bounds = format!("from {} to {}", range.start().show(), range.end().show());
+        let value = self.get_within(key, default, &format!(", {bounds}"));
         if !range.contains(&value) {
             let what = if value < *range.start() {
                 format!("{} is too small", value.show())
             } else {
                 format!("{} is too large", value.show())
             };
-            let right = format!(
-                "write a value from {} to {}",
-                range.start().show(),
-                range.end().show()
-            );
-            self.wrong(key, what, right);
+            self.wrong(key, what, format!("write a value {bounds}"));
         }
         value
     }
 
     /// The option `key`, which has no default and may be left out.
     pub(super) fn optional<T: Setting>(&mut self, key: &'static str) -> Option<T> {
-        let value: Option<T> = self.read(key);
+        let value: Option<T> = self.read(key, "");
         self.note(key, value.as_ref().map(Setting::show), None);
         value
     }
@@ -380,6 +381,17 @@ impl<'a, 'i> Section<'a, 'i> {
     /// Whether the file says nothing of this section.
     pub(super) fn is_absent(&self) -> bool {
         self.table.is_none()
+    }
+
+    /// Whether something in this section is wrong already.
+    pub(super) fn has_problems(&self) -> bool {
+        let notes = self.notes.borrow();
+        let inside = |p: &Problem| {
+            p.path
+                .strip_prefix(&self.path)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        notes.problems.iter().any(inside)
     }
 
     /// Whether `key` is left out or is an empty list.

@@ -64,11 +64,12 @@ fn integer(value: &DeValue<'_>) -> Result<i128, String> {
 macro_rules! whole_numbers {
     ($($type:ty),*) => {$(
         impl Scalar for $type {
-            const EXPECTED: &'static str = "a whole number, not negative, without quotes";
+            const EXPECTED: &'static str = "a whole number without quotes";
             fn read(value: &DeValue<'_>) -> Result<Self, String> {
                 let n = integer(value)?;
                 Self::try_from(n).map_err(|_| {
-                    format!("{n} is out of range (0 to {})", Self::MAX)
+                    let how = if n < 0 { "negative" } else { "too large" };
+                    format!("{n} is {how}")
                 })
             }
             fn show(&self) -> String {
