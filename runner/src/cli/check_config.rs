@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use crate::config::{self, Config, DEFAULT_PATH, EXAMPLE, Sync};
+use crate::config::{self, Config, DEFAULT_PATH, EXAMPLE};
 
 use super::{Failure, Outcome};
 
@@ -75,10 +75,6 @@ fn summary(config: &Config, out: &mut dyn Write) -> std::io::Result<()> {
     }
     writeln!(out, "  keeps mail in {}", config.spool.dir.display())?;
     writeln!(out, "  writes events to {}", config.events.dir.display())?;
-    if config.spool.sync == Sync::Never {
-        let lost = "a power failure loses accepted mail";
-        writeln!(out, "  warning: spool.sync = \"never\": {lost}")?;
-    }
     if &*config.hostname == "localhost" {
         let why = "receivers refuse a server that greets with it";
         writeln!(out, "  warning: hostname = \"localhost\": {why}")?;

@@ -34,9 +34,9 @@ pub use listener::{Listener, ListenerKind};
 pub use names::{DomainName, DomainPattern, EmailAddress, Host, HostName, Name, Network, Target};
 pub use problem::{Problem, Problems};
 pub use reload::{Change, ReloadPlan, reload, reload_plan};
-pub use server::{Events, Limits, Log, LogFormat, LogLevel, SHARDS_MAX, Server, Spool, Sync};
+pub use server::{Events, Limits, Log, LogFormat, LogLevel, SHARDS_MAX, Server, Spool};
 pub use tree::Option_;
-pub use units::{ByteSize, Percent, Rate, Share, parse_duration, show_duration};
+pub use units::{ByteSize, Percent, Rate, parse_duration, show_duration};
 
 use tree::{Notes, Section};
 

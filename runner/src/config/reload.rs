@@ -1,6 +1,6 @@
 //! What changes between two configurations, and what of it takes a restart.
 
-use super::{Config, Events, Log, Option_, Server, Spool};
+use super::{Config, Log, Option_, Server};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -70,12 +70,8 @@ pub(super) const NEEDS_RESTART: &[&str] = &[
     "server.shards",
     "server.control_socket",
     "limits",
-    "spool.dir",
-    "spool.segment_size",
-    "spool.commit_bytes",
-    "spool.sync",
-    "events.dir",
-    "events.buffer",
+    "spool",
+    "events",
     "log.format",
     "listener.name",
     "listener.address",
@@ -134,17 +130,8 @@ pub fn reload(old: &Config, new: Config) -> (Config, ReloadPlan) {
             ..old.server.clone()
         },
         limits: old.limits.clone(),
-        spool: Spool {
-            max_bytes: new.spool.max_bytes,
-            min_free: new.spool.min_free,
-            compact_below: new.spool.compact_below,
-            ..old.spool.clone()
-        },
-        events: Events {
-            dir: old.events.dir.clone(),
-            buffer: old.events.buffer,
-            ..new.events.clone()
-        },
+        spool: old.spool.clone(),
+        events: old.events.clone(),
         log: Log {
             format: old.log.format,
             ..new.log.clone()

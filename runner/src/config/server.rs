@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::names::words;
 use super::tree::Section;
-use super::units::{ByteSize, Share};
+use super::units::{ByteSize, Percent};
 
 /// `[server]`
 #[derive(Clone, Debug, PartialEq)]
@@ -81,16 +81,6 @@ impl Limits {
     }
 }
 
-/// What the spool does before a message counts as kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sync {
-    /// fdatasync before 250, one for all that wait. The promise holds.
-    Always,
-    /// Never: faster, and a power failure loses accepted mail. For tests and benches.
-    Never,
-}
-words!(Sync { "always" => Always, "never" => Never });
-
 /// `[spool]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spool {
@@ -98,46 +88,71 @@ pub struct Spool {
     pub dir: PathBuf,
     /// When a segment is full and the next one begins.
     pub segment_size: ByteSize,
-    /// Disk that the spool may use in all.
-    pub max_bytes: ByteSize,
+    /// Disk that the spool may use in all; `None`: as much as there is.
+    pub max_bytes: Option<ByteSize>,
     /// Intake answers 452 while less than this is free on the spool's file system.
-    pub min_free: Share,
-    /// A segment with less than this part alive is copied forward.
-    pub compact_below: super::units::Percent,
-    /// Most bytes in one group commit.
-    pub commit_bytes: ByteSize,
-    /// Whether an accepted message survives a power failure.
-    pub sync: Sync,
+    pub min_free: ByteSize,
+    /// And while less than this part of it is free.
+    pub min_free_percent: Percent,
+    /// Allocated at the start and given up when the disk is full, so that outcomes can still be
+    /// written.
+    pub reserve: ByteSize,
+    /// Messages that wait to be synced at most; more are refused as busy.
+    pub pending: ByteSize,
+    /// Outcomes that wait to be synced at most.
+    pub pending_outcomes: ByteSize,
+    /// A closed segment with less than this part alive is copied forward.
+    pub compact_below: Percent,
+    /// Segments that are kept open for reading at most.
+    pub open_segments: usize,
+    /// Damaged records that are kept for inspection at most.
+    pub keep_corrupt: ByteSize,
 }
 
 impl Spool {
+    /// As [`crate::spool::Spool`] takes it.
+    pub fn options(&self) -> crate::spool::Options {
+        crate::spool::Options {
+            segment_bytes: self.segment_size.bytes(),
+            max_bytes: self.max_bytes.map_or(u64::MAX, ByteSize::bytes),
+            min_free_bytes: self.min_free.bytes(),
+            min_free_percent: self.min_free_percent.0,
+            reserve_bytes: self.reserve.bytes(),
+            pending_bytes: self.pending.as_usize(),
+            pending_outcome_bytes: self.pending_outcomes.as_usize(),
+            sparse_percent: self.compact_below.0,
+            open_files: self.open_segments,
+            corrupt_bytes: self.keep_corrupt.bytes(),
+            ..crate::spool::Options::default()
+        }
+    }
+
     pub(super) fn read(mut s: Section<'_, '_>) -> Self {
+        let some = ByteSize::kib(64)..=ByteSize::gib(1024);
         let read = Self {
             dir: s.get("dir", "/var/spool/courser".into()),
             segment_size: s.bounded(
                 "segment_size",
-                ByteSize::mib(256),
-                ByteSize::mib(1)..=ByteSize::gib(4),
+                ByteSize::mib(128),
+                ByteSize::kib(64)..=ByteSize::gib(16),
             ),
-            max_bytes: s.get("max_bytes", ByteSize::gib(50)),
-            min_free: s.get("min_free", Share::Percent(5)),
-            compact_below: s.get("compact_below", super::units::Percent(25)),
-            commit_bytes: s.bounded(
-                "commit_bytes",
-                ByteSize::mib(8),
-                ByteSize::kib(64)..=ByteSize::mib(256),
-            ),
-            sync: s.get("sync", Sync::Always),
+            max_bytes: s.get("max_bytes", None),
+            min_free: s.get("min_free", ByteSize::mib(256)),
+            min_free_percent: s.get("min_free_percent", Percent(2)),
+            reserve: s.get("reserve", ByteSize::mib(16)),
+            pending: s.bounded("pending", ByteSize::mib(256), some.clone()),
+            pending_outcomes: s.bounded("pending_outcomes", ByteSize::mib(32), some),
+            compact_below: s.bounded("compact_below", Percent(35), Percent(0)..=Percent(90)),
+            open_segments: s.bounded("open_segments", 64, 1..=100_000),
+            keep_corrupt: s.get("keep_corrupt", ByteSize::gib(1)),
         };
-        if read.max_bytes.bytes() < read.segment_size.bytes().saturating_mul(2) {
-            s.wrong(
-                "max_bytes",
-                format!(
-                    "{} is less than two segments of {}",
-                    read.max_bytes, read.segment_size
-                ),
-                "give the spool more disk, or make `segment_size` smaller",
-            );
+        let least = read.segment_size.bytes().saturating_mul(4);
+        if let Some(max) = read.max_bytes
+            && max.bytes() < least
+        {
+            let what = format!("{max} is less than four segments of {}", read.segment_size);
+            let right = "give the spool more disk, or make `segment_size` smaller";
+            s.wrong("max_bytes", what, right);
         }
         s.finish();
         read
@@ -157,10 +172,14 @@ pub struct Events {
     pub keep: Option<Duration>,
     /// The oldest closed files are deleted while all of them are larger; `None` keeps them.
     pub keep_bytes: Option<ByteSize>,
+    /// Most closed files; `None`: any number.
+    pub keep_files: Option<usize>,
     /// Whether closed files are compressed with zstd.
     pub compress: bool,
     /// Events that wait for the disk at most; a full buffer holds delivery back.
     pub buffer: usize,
+    /// Bytes of them at most.
+    pub buffer_bytes: ByteSize,
 }
 
 impl Events {
@@ -179,8 +198,14 @@ impl Events {
             ),
             keep: s.get("keep", Some(Duration::from_secs(30 * 86_400))),
             keep_bytes: s.get("keep_bytes", Some(ByteSize::gib(20))),
+            keep_files: s.get("keep_files", None),
             compress: s.get("compress", true),
             buffer: s.bounded("buffer", 65_536, 64..=10_000_000),
+            buffer_bytes: s.bounded(
+                "buffer_bytes",
+                ByteSize::mib(64),
+                ByteSize::kib(64)..=ByteSize::gib(64),
+            ),
         };
         s.finish();
         read

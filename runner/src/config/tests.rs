@@ -391,7 +391,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     (
         "sizes and shares",
-        "hostname = \"mail.example.org\"\n[limits]\nbody_memory = \"256\"\nintake_memory = 1024\n[spool]\nsegment_size = \"25 MegaB\"\nmin_free = \"120%\"\ncompact_below = \"1GiB\"\ncommit_bytes = \"1B\"\n",
+        "hostname = \"mail.example.org\"\n[limits]\nbody_memory = \"256\"\nintake_memory = 1024\n[spool]\nsegment_size = \"25 MegaB\"\nmin_free = \"5%\"\nmin_free_percent = \"120%\"\ncompact_below = \"1GiB\"\npending = \"1B\"\n",
     ),
     (
         "too little disk",
@@ -407,7 +407,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     (
         "words",
-        "hostname = \"mail.example.org\"\n[log]\nlevel = \"warning\"\nformat = \"xml\"\n[delivery]\naddress_family = \"ipv4\"\neight_bit = \"convert\"\n[spool]\nsync = \"sometimes\"\n",
+        "hostname = \"mail.example.org\"\n[log]\nlevel = \"warning\"\nformat = \"xml\"\n[delivery]\naddress_family = \"ipv4\"\neight_bit = \"convert\"\n",
     ),
     (
         "an open relay",

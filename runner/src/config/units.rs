@@ -297,57 +297,18 @@ impl Scalar for ByteSize {
     }
 }
 
-/// A part of something: so many bytes, or so many percent of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Share {
-    /// So many bytes.
-    Bytes(ByteSize),
-    /// So many hundredths, 0 to 100.
-    Percent(u8),
-}
-
-impl Share {
-    /// How many bytes of `whole` that is.
-    pub fn of(self, whole: u64) -> u64 {
-        match self {
-            Self::Bytes(size) => size.0,
-            Self::Percent(p) => {
-                u64::try_from(u128::from(whole) * u128::from(p) / 100).unwrap_or(u64::MAX)
-            }
-        }
-    }
-}
-
-impl Scalar for Share {
-    const EXPECTED: &'static str = "a size or a percentage, such as \"1GiB\" or \"5%\"";
-    fn read(value: &DeValue<'_>) -> Result<Self, String> {
-        let text = text(value)?;
-        match text.trim().strip_suffix('%') {
-            Some(number) => match number.trim().parse() {
-                Ok(percent @ 0..=100) => Ok(Self::Percent(percent)),
-                _ => Err(format!("{text:?} is not a percentage from 0% to 100%")),
-            },
-            None => text.parse().map(Self::Bytes),
-        }
-    }
-    fn show(&self) -> String {
-        match self {
-            Self::Bytes(size) => quoted(size),
-            Self::Percent(p) => quoted(format!("{p}%")),
-        }
-    }
-}
-
-/// A share of one from 0 to 1, written as a percentage.
+/// A percentage from 0 to 100.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Percent(pub u8);
 
 impl Scalar for Percent {
     const EXPECTED: &'static str = "a percentage such as \"10%\"";
     fn read(value: &DeValue<'_>) -> Result<Self, String> {
-        match Share::read(value) {
-            Ok(Share::Percent(p)) => Ok(Self(p)),
-            _ => Err(format!("is {}, not a percentage", described(value))),
+        let text = text(value)?;
+        let number = text.trim().strip_suffix('%').map(str::trim);
+        match number.and_then(|n| n.parse().ok()) {
+            Some(percent @ 0..=100) => Ok(Self(percent)),
+            _ => Err(format!("{text:?} is not a percentage from 0% to 100%")),
         }
     }
     fn show(&self) -> String {
