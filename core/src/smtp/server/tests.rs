@@ -3,5 +3,6 @@
 mod behaviour;
 mod harness;
 mod properties;
+mod security;
 mod smuggling;
 mod tables;

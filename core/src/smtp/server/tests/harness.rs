@@ -1,11 +1,14 @@
 //! A caller with an application behind it, for scripts of client input.
 
+use crate::smtp::extension::AuthMechanisms;
 use crate::smtp::reply::{EnhancedCode, Reply, ReplyCode};
 use crate::smtp::server::{Event, Input, Options, Output, Session};
 use crate::time::Instant;
 use std::format;
 use std::string::{String, ToString};
 use std::vec::Vec;
+
+pub(super) const HELLO: &str = "EHLO c.example\r\n";
 
 /// Plays the caller of one session.
 pub(super) struct Caller {
@@ -58,6 +61,29 @@ pub(super) fn usual(event: &Event<'_>) -> Option<Input<'static>> {
 
 pub(super) fn options() -> Options {
     Options::new("mx.example").unwrap()
+}
+
+/// With AUTH PLAIN, before TLS as well.
+pub(super) fn with_auth() -> Options {
+    let mut options = options();
+    options.auth = AuthMechanisms {
+        plain: true,
+        ..AuthMechanisms::default()
+    };
+    options.auth_needs_tls = false;
+    options
+}
+
+/// A session that has greeted and was greeted.
+pub(super) fn hello(options: Options) -> Caller {
+    let mut caller = Caller::greeted(options);
+    caller.ask(if caller.session.options().lmtp {
+        "LHLO c.example\r\n"
+    } else {
+        HELLO
+    });
+    caller.forget();
+    caller
 }
 
 impl Caller {
@@ -128,6 +154,10 @@ impl Caller {
                     self.sent.extend_from_slice(&self.out[..n]);
                 }
                 Output::Event(event) => {
+                    if let Event::Body(part) = event {
+                        // In place, never a copy.
+                        assert!(buffer.as_ptr_range().contains(&part.as_ptr()));
+                    }
                     self.note(&event);
                     if let Some(answer) = (self.policy)(&event) {
                         self.session.handle(self.now, answer).unwrap();
