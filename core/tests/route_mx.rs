@@ -320,6 +320,15 @@ fn loops_by_name_and_by_address() {
             );
         }
     }
+    // What is not better than us doesn't matter, even if it can't be found now.
+    let later = zone
+        .clone()
+        .put("d.example", Kind::A, Outcome::Failed(Failure::Timeout))
+        .put("d.example", Kind::Aaaa, Outcome::NoData);
+    assert_eq!(
+        fault(route_with("best.example", &later, by_address())),
+        (Fault::Loop, true, "5.4.6".into())
+    );
     // What is better than us can't be found now: not a loop yet.
     let zone = zone
         .put("a.example", Kind::A, Outcome::Failed(Failure::Timeout))

@@ -26,6 +26,7 @@ use rand::{Rng, SeedableRng};
 
 use super::cache::Cache;
 use super::config::{Config, Dnssec, Stats};
+use super::io::{Asked, Input, Output, QueryId, ServerStatus, Token};
 use super::name::Name;
 use super::query::{
     self, Answer, Decoded, Failure, Fit, Flags, Outcome, Question, Said, question_of,
@@ -33,112 +34,6 @@ use super::query::{
 use super::servers::{Mask, Servers, bit};
 use crate::limits::{DNS_ATTEMPTS_MAX, DNS_CNAME_CHAIN_MAX};
 use crate::time::Instant;
-
-/// The caller's own number for who asked; the resolver only hands it back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Token(pub u64);
-
-/// One query that was sent; names it when its fate is reported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct QueryId {
-    lookup: u64,
-    attempt: u32,
-}
-
-/// What [`Resolver::ask`] says at once.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Asked {
-    /// The answer was in the cache. No [`Output::Answer`] will come.
-    Answered(Arc<Answer>),
-    /// Exactly one [`Output::Answer`] with the token will come, within
-    /// [`give_up`](Config::give_up).
-    Pending,
-    /// Too much is open; ask again later. No [`Output::Answer`] will come.
-    Busy,
-}
-
-/// What happened outside.
-#[derive(Clone, Copy, Debug)]
-pub enum Input<'a> {
-    /// A datagram came in from `from` on UDP socket number `socket`.
-    Datagram {
-        /// Its sender.
-        from: SocketAddr,
-        /// The socket's number, as in [`Output::SendUdp`].
-        socket: u16,
-        /// All of it.
-        bytes: &'a [u8],
-    },
-    /// The response to a TCP query, without the two length bytes in front (RFC 1035 4.2.2).
-    TcpReply {
-        /// Which query.
-        query: QueryId,
-        /// All of it.
-        bytes: &'a [u8],
-    },
-    /// The TCP connection could not be made, or broke before the response was there.
-    TcpFailed {
-        /// Which query.
-        query: QueryId,
-    },
-    /// The datagram could not be sent, or came back (ICMP port unreachable).
-    SendFailed {
-        /// Which query.
-        query: QueryId,
-    },
-}
-
-/// What to do outside.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Send the first `len` bytes of `out` to `to` from UDP socket number `socket`.
-    SendUdp {
-        /// The server.
-        to: SocketAddr,
-        /// Number of the socket, below [`Config::sockets`]. If the caller has one socket for each
-        /// address family, a number stands for the pair.
-        socket: u16,
-        /// Bytes of `out`.
-        len: usize,
-        /// For [`Input::SendFailed`].
-        query: QueryId,
-    },
-    /// Send the first `len` bytes of `out` to `to` by TCP, with the two length bytes in front
-    /// (RFC 1035 4.2.2), and report one of [`Input::TcpReply`] and [`Input::TcpFailed`].
-    SendTcp {
-        /// The server.
-        to: SocketAddr,
-        /// Bytes of `out`.
-        len: usize,
-        /// For the report.
-        query: QueryId,
-    },
-    /// This is the answer that `token` waits for.
-    Answer {
-        /// Who asked.
-        token: Token,
-        /// What was asked.
-        question: Question,
-        /// What came of it.
-        answer: Arc<Answer>,
-    },
-    /// Nothing to do before something comes in or this instant has come; call
-    /// [`Resolver::poll`] then. `None`: nothing is open.
-    Wait(Option<Instant>),
-}
-
-/// How a server does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ServerStatus {
-    /// Its address.
-    pub address: SocketAddr,
-    /// Failures since it last answered.
-    pub failures: u32,
-    /// Left alone until then; in the past for a server in use.
-    pub retry_at: Instant,
-    /// Smoothed round trip, once one was seen.
-    pub round_trip: Option<Duration>,
-}
 
 /// One query on its way.
 struct Attempt {
@@ -873,5 +768,81 @@ impl Resolver {
                 .into_iter()
                 .map(|token| (token, lookup.question.clone(), answer.clone())),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::query::Kind;
+    use crate::limits::DNS_QUERY_BYTES_MAX;
+
+    /// Whatever way lookups end, nothing of them stays behind.
+    #[test]
+    fn nothing_is_left_behind() {
+        let mut config = Config::new(alloc::vec![
+            SocketAddr::from(([192, 0, 2, 1], 53)),
+            SocketAddr::from(([192, 0, 2, 2], 53)),
+        ]);
+        config.in_flight_max = 8;
+        let mut resolver = Resolver::new(config, [9; 32]);
+        let mut out = [0; DNS_QUERY_BYTES_MAX];
+        let mut now = Instant::ZERO;
+        let mut answers = 0;
+        for n in 0..400u32 {
+            let name = Name::parse(&alloc::format!("n{n}.example")).unwrap();
+            resolver.ask(now, Token(0), Question::new(name, Kind::A));
+            loop {
+                match resolver.poll(now, &mut out) {
+                    Output::SendUdp {
+                        to,
+                        socket,
+                        len,
+                        query,
+                    } => {
+                        if n % 7 == 0 {
+                            resolver.handle(now, Input::SendFailed { query });
+                            continue;
+                        }
+                        // NOERROR, NXDOMAIN, SERVFAIL, FORMERR, cut, or silence.
+                        let flags = match n % 6 {
+                            0 => [0x81, 0x80],
+                            1 => [0x81, 0x83],
+                            2 => [0x81, 0x82],
+                            3 => [0x81, 0x81],
+                            4 => [0x83, 0x80],
+                            _ => continue,
+                        };
+                        let mut bytes = out[..len].to_vec();
+                        bytes[2..4].copy_from_slice(&flags);
+                        let bytes = &bytes[..];
+                        let from = to;
+                        let datagram = Input::Datagram {
+                            from,
+                            socket,
+                            bytes,
+                        };
+                        resolver.handle(now, datagram);
+                        resolver.handle(now, datagram);
+                    }
+                    Output::SendTcp { query, .. } => {
+                        resolver.handle(now, Input::TcpFailed { query });
+                    }
+                    Output::Answer { .. } => answers += 1,
+                    Output::Wait(_) => break,
+                }
+            }
+            now = now + Duration::from_millis(100);
+            assert!(resolver.by_wire.len() <= DNS_ATTEMPTS_MAX * resolver.open());
+            assert!(resolver.turns.len() <= 2 * resolver.open() + 65);
+        }
+        now = now + resolver.config.give_up;
+        while let Output::Answer { .. } = resolver.poll(now, &mut out) {
+            answers += 1;
+        }
+        assert_eq!(answers, 400);
+        assert!(resolver.by_wire.is_empty() && resolver.by_question.is_empty());
+        assert!(resolver.deadlines.is_empty() && resolver.lookups.is_empty());
+        assert_eq!((resolver.in_flight, resolver.waiters), (0, 0));
     }
 }

@@ -10,18 +10,21 @@
 //! | [`name`] | domain names, U-labels to A-labels |
 //! | [`query`] | questions and answers, and their wire form |
 //! | [`lookup`] | the resolver |
+//! | [`io`] | what goes into it and comes out |
 //! | [`config`] | its settings and counters |
 //! | `cache` | answers until they expire, bounded by number and bytes |
 //! | `servers` | which server is asked next |
 
 mod cache;
 pub mod config;
+pub mod io;
 pub mod lookup;
 pub mod name;
 pub mod query;
 mod servers;
 
 pub use config::{Config, Dnssec, Stats};
-pub use lookup::{Asked, Input, Output, QueryId, Resolver, ServerStatus, Token};
+pub use io::{Asked, Input, Output, QueryId, ServerStatus, Token};
+pub use lookup::Resolver;
 pub use name::{Name, NameError, to_ascii};
 pub use query::{Answer, Failure, Kind, Mx, Outcome, Question, Records, Tlsa};
