@@ -44,7 +44,8 @@ pub trait Envelope {
 pub enum Input<'a> {
     /// Bytes came. See [`Session::handle`](super::Session::handle) for how many are taken.
     Received(&'a [u8]),
-    /// The peer closed, or reading or writing failed.
+    /// The peer closed, or reading or writing failed. Told after all bytes that came before it:
+    /// a refusal is often the last thing that a peer says.
     Closed,
     /// The handshake that [`Output::StartTls`] asked for is done.
     TlsEstablished,
@@ -221,7 +222,7 @@ pub enum Cause {
     },
     /// Needs REQUIRETLS over TLS (RFC 8689 4.2.1).
     RequireTlsNotOffered,
-    /// Must be returned at its deadline, which needs DELIVERBY (RFC 2852 4.1).
+    /// Must be returned at its deadline, which needs DELIVERBY (RFC 2852).
     DeliverByNotOffered,
     /// The caller's envelope has no recipients.
     NoRecipients,
