@@ -189,3 +189,7 @@ pub const TAKE_EXPIRED_MAX: u32 = 256;
 pub const SAME_SOURCE_RUN: u32 = 100;
 /// Deliveries that are counted to say how many stand before one.
 pub const EXPLAIN_AHEAD_MAX: u32 = 10_000;
+/// Addresses of hosts that could not be reached that are remembered by default.
+pub const DEAD_HOSTS_MAX: usize = 10_000;
+/// Shortest wait between two attempts, seconds.
+pub const RETRY_WAIT_S_MIN: u64 = 1;
