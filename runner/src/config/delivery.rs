@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use courser_core::traffic::bucket::Rate;
+
 use super::egress::{name_of, names};
 use super::names::{DomainName, DomainPattern, Name, Network, Target, words};
 use super::tree::Section;
-use super::units::Rate;
 
 /// Which address families are used, and in which order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,13 +16,15 @@ pub enum AddressFamily {
     Ipv6First,
     /// IPv4 first where a host has both.
     Ipv4First,
+    /// In turns, IPv6 first (RFC 8305 4).
+    Interleave,
     /// Never IPv4.
     Ipv6Only,
     /// Never IPv6.
     Ipv4Only,
 }
 words!(AddressFamily {
-    "ipv6-first" => Ipv6First, "ipv4-first" => Ipv4First,
+    "ipv6-first" => Ipv6First, "ipv4-first" => Ipv4First, "interleave" => Interleave,
     "ipv6-only" => Ipv6Only, "ipv4-only" => Ipv4Only
 });
 
@@ -186,7 +189,7 @@ impl Delivery {
                 let day = Duration::from_secs(86_400);
                 let dead = DeadHost {
                     first: d.bounded("first", Duration::from_secs(60), Duration::ZERO..=day),
-                    max: d.bounded("max", Duration::from_secs(1800), Duration::ZERO..=day),
+                    max: d.bounded("max", Duration::from_secs(3600), Duration::ZERO..=day),
                 };
                 if dead.max < dead.first {
                     d.wrong("max", "is shorter than `first`", "make it at least `first`");
@@ -198,8 +201,8 @@ impl Delivery {
                 s.section("limits"),
                 &LaneLimits {
                     connections: 10,
-                    connection_rate: Rate::per_minute(100),
-                    message_rate: Rate::per_second(100),
+                    connection_rate: Rate::new(100, 60),
+                    message_rate: Rate::new(100, 1),
                     messages_per_connection: 100,
                     recipients_per_transaction: 100,
                 },

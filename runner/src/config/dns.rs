@@ -53,8 +53,6 @@ pub struct Dns {
     pub negative_ttl_max: Duration,
     /// Mix upper and lower case in questions, so that answers are harder to forge (0x20).
     pub mixed_case: bool,
-    /// Largest answer asked for over UDP, bytes (RFC 6891; 1232 avoids fragments).
-    pub edns_size: u16,
 }
 
 impl Dns {
@@ -78,7 +76,6 @@ impl Dns {
                 Duration::ZERO..=day,
             ),
             mixed_case: s.get("mixed_case", true),
-            edns_size: s.bounded("edns_size", 1232, 512..=4096),
         };
         if read.ttl_max < read.ttl_min {
             s.wrong(

@@ -3,10 +3,12 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use courser_core::traffic::bucket::Rate;
+
 use super::egress::{Pool, Stream};
 use super::names::{HostName, Name, Network, words};
 use super::tree::Section;
-use super::units::{ByteSize, Rate};
+use super::units::ByteSize;
 
 /// What a listener speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

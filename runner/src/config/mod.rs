@@ -24,6 +24,7 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
+pub use courser_core::traffic::bucket::Rate;
 pub use delivery::{
     AddressFamily, DeadHost, Delivery, EightBit, LaneLimits, Provider, Route, Timeouts,
 };
@@ -33,10 +34,10 @@ pub use feedback::{Dsn, Rule};
 pub use listener::{Listener, ListenerKind};
 pub use names::{DomainName, DomainPattern, EmailAddress, Host, HostName, Name, Network, Target};
 pub use problem::{Problem, Problems};
-pub use reload::{Change, ReloadPlan, reload, reload_plan};
+pub use reload::{Change, ReloadPlan, reload_plan};
 pub use server::{Events, Limits, Log, LogFormat, LogLevel, SHARDS_MAX, Server, Spool};
 pub use tree::Option_;
-pub use units::{ByteSize, Percent, Rate, parse_duration, show_duration};
+pub use units::{ByteSize, Percent, parse_duration, show_duration};
 
 use tree::{Notes, Section};
 

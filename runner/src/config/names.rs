@@ -233,6 +233,11 @@ impl Network {
         }
     }
 
+    /// Its first address and the length of its prefix.
+    pub fn parts(&self) -> (IpAddr, u8) {
+        (self.0.network(), self.0.prefix_len())
+    }
+
     /// 127.0.0.0/8 and ::1.
     pub fn loopback() -> Vec<Self> {
         let v4 = ipnet::Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);

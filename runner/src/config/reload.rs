@@ -42,6 +42,57 @@ impl ReloadPlan {
     pub fn is_empty(&self) -> bool {
         self.applied.is_empty() && self.needs_restart.is_empty()
     }
+
+    /// What is in force after the reload that this is the plan of: `new`, but `old` where that
+    /// takes a restart.
+    pub fn merged(&self, old: &Config, new: Config) -> Config {
+        let stays = |path: &str| stays(old, &new, path);
+        let mut options: Vec<_> = new.options.clone();
+        options.retain(|o| !stays(&o.path));
+        options.extend(old.options.iter().filter(|o| stays(&o.path)).cloned());
+
+        let mut next = Config {
+            server: Server {
+                drain_timeout: new.server.drain_timeout,
+                ..old.server.clone()
+            },
+            limits: old.limits.clone(),
+            spool: old.spool.clone(),
+            events: old.events.clone(),
+            log: Log {
+                format: old.log.format,
+                ..new.log.clone()
+            },
+            dns: old.dns.clone(),
+            sources: old.sources.clone(),
+            listeners: Vec::new(),
+            options,
+            ..new.clone()
+        };
+        if new.sources == old.sources {
+            // The listeners that there are, as they are now.
+            for was in &old.listeners {
+                let is = new.listeners.iter().find(|l| l.name == was.name);
+                let mut listener = is.unwrap_or(was).clone();
+                listener.address.clone_from(&was.address);
+                listener.kind = was.kind;
+                if is.is_none() {
+                    // Gone from the file; what it refers to may stand elsewhere, or be gone too.
+                    let stream = &old.streams[was.stream].name;
+                    listener.stream = new.stream_named(stream).unwrap_or(0);
+                    let pool = was.pool.map(|p| &old.pools[p].name);
+                    listener.pool = pool.and_then(|name| new.pool_named(name));
+                }
+                next.listeners.push(listener);
+            }
+        } else {
+            next.pools.clone_from(&old.pools);
+            next.streams.clone_from(&old.streams);
+            next.listeners.clone_from(&old.listeners);
+            next.dsn.stream = old.dsn.stream;
+        }
+        next
+    }
 }
 
 impl fmt::Display for ReloadPlan {
@@ -113,58 +164,6 @@ pub fn reload_plan(old: &Config, new: &Config) -> ReloadPlan {
         }
     }
     plan
-}
-
-/// The configuration that is in force after a reload: `new`, but `old` where that takes a
-/// restart. Beside it, what of `new` that is.
-pub fn reload(old: &Config, new: Config) -> (Config, ReloadPlan) {
-    let plan = reload_plan(old, &new);
-    let stays = |path: &str| stays(old, &new, path);
-    let mut options: Vec<_> = new.options.clone();
-    options.retain(|o| !stays(&o.path));
-    options.extend(old.options.iter().filter(|o| stays(&o.path)).cloned());
-
-    let mut next = Config {
-        server: Server {
-            drain_timeout: new.server.drain_timeout,
-            ..old.server.clone()
-        },
-        limits: old.limits.clone(),
-        spool: old.spool.clone(),
-        events: old.events.clone(),
-        log: Log {
-            format: old.log.format,
-            ..new.log.clone()
-        },
-        dns: old.dns.clone(),
-        sources: old.sources.clone(),
-        listeners: Vec::new(),
-        options,
-        ..new.clone()
-    };
-    if new.sources == old.sources {
-        // The listeners that there are, as they are now.
-        for was in &old.listeners {
-            let mut listener = new
-                .listeners
-                .iter()
-                .find(|l| l.name == was.name)
-                .unwrap_or(was)
-                .clone();
-            listener.address.clone_from(&was.address);
-            listener.kind = was.kind;
-            // Gone from the file, so its stream and pool may be gone too.
-            listener.stream = listener.stream.min(next.streams.len() - 1);
-            listener.pool = listener.pool.filter(|p| *p < next.pools.len());
-            next.listeners.push(listener);
-        }
-    } else {
-        next.pools.clone_from(&old.pools);
-        next.streams.clone_from(&old.streams);
-        next.listeners.clone_from(&old.listeners);
-        next.dsn.stream = old.dsn.stream;
-    }
-    (next, plan)
 }
 
 /// Whether `path` stays as it is in `old` until a restart.

@@ -183,6 +183,21 @@ pub struct Events {
 }
 
 impl Events {
+    /// As [`crate::events::EventLog`] takes it.
+    pub fn options(&self) -> crate::events::Options {
+        crate::events::Options {
+            rotate_bytes: self.rotate_size.bytes(),
+            rotate_every: self.rotate_every,
+            compress: self.compress,
+            keep_files: self.keep_files.unwrap_or(usize::MAX),
+            keep_bytes: self.keep_bytes.map_or(u64::MAX, ByteSize::bytes),
+            keep: self.keep,
+            queue_events: self.buffer,
+            queue_bytes: self.buffer_bytes.as_usize(),
+            ..crate::events::Options::default()
+        }
+    }
+
     pub(super) fn read(mut s: Section<'_, '_>) -> Self {
         let read = Self {
             dir: s.get("dir", "/var/log/courser".into()),

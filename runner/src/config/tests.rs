@@ -310,7 +310,8 @@ fn a_reload_says_what_it_does() {
         mx = ["google.com"]
         "#,
     );
-    let (next, plan) = reload(&old, new);
+    let plan = reload_plan(&old, &new);
+    let next = plan.merged(&old, new);
     insta::assert_snapshot!(plan.to_string());
     assert_eq!(next.server.shards, 0);
     assert_eq!(next.server.drain_timeout.as_secs(), 60);
@@ -327,6 +328,44 @@ fn a_reload_says_what_it_does() {
 }
 
 #[test]
+fn a_listener_that_left_the_file_keeps_its_stream_by_name() {
+    let streams = |names: [&str; 2]| {
+        names
+            .map(|n| format!("[[stream]]\nname = {n:?}\n"))
+            .concat()
+    };
+    let listener = |name: &str, port: u16, stream: &str| {
+        format!(
+            "[[listener]]\nname = {name:?}\naddress = [\"127.0.0.1:{port}\"]\nstream = {stream:?}\n"
+        )
+    };
+    let (one, two) = (listener("one", 26, "a"), listener("two", 27, "b"));
+    let old = with(&format!("{}{one}{two}", streams(["a", "b"])));
+    let new = with(&format!("{}{one}", streams(["b", "a"])));
+    let next = reload_plan(&old, &new).merged(&old, new);
+    let stream = |i: usize| &*next.streams[next.listeners[i].stream].name;
+    assert_eq!((next.listeners.len(), stream(0), stream(1)), (2, "a", "b"));
+}
+
+#[test]
+fn the_parts_have_the_defaults_that_the_file_says() {
+    let config = with("");
+    let (spool, usual) = (config.spool.options(), crate::spool::Options::default());
+    assert_eq!(spool.segment_bytes, usual.segment_bytes);
+    assert_eq!(spool.max_bytes, usual.max_bytes);
+    assert_eq!(spool.min_free_bytes, usual.min_free_bytes);
+    assert_eq!(spool.min_free_percent, usual.min_free_percent);
+    assert_eq!(spool.reserve_bytes, usual.reserve_bytes);
+    assert_eq!(spool.pending_bytes, usual.pending_bytes);
+    assert_eq!(spool.pending_outcome_bytes, usual.pending_outcome_bytes);
+    assert_eq!(spool.sparse_percent, usual.sparse_percent);
+    assert_eq!(spool.open_files, usual.open_files);
+    assert_eq!(spool.corrupt_bytes, usual.corrupt_bytes);
+    let (events, usual) = (config.events.options(), crate::events::Options::default());
+    assert_eq!(format!("{events:?}"), format!("{usual:?}"));
+}
+
+#[test]
 fn what_refers_to_sources_waits_with_them() {
     let old = with("");
     let new = with(
@@ -340,7 +379,8 @@ fn what_refers_to_sources_waits_with_them() {
         class = "bulk"
         "#,
     );
-    let (next, plan) = reload(&old, new);
+    let plan = reload_plan(&old, &new);
+    let next = plan.merged(&old, new);
     assert_eq!((&next.sources, &next.pools), (&old.sources, &old.pools));
     assert_eq!(next.streams, old.streams);
     assert!(plan.applied.is_empty(), "{plan}");
@@ -403,7 +443,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     (
         "numbers",
-        "hostname = \"mail.example.org\"\n[server]\nshards = -1\n[dns]\nattempts = 2.5\nedns_size = 100000\n[limits]\nmax_deliveries = 0\n[delivery]\nport = 0\n",
+        "hostname = \"mail.example.org\"\n[server]\nshards = -1\n[dns]\nattempts = 2.5\ncache_entries = 99999999999\n[limits]\nmax_deliveries = 0\n[delivery]\nport = 0\n",
     ),
     (
         "words",

@@ -19,6 +19,10 @@ use super::problem::{Problem, did_you_mean};
 pub(super) trait Scalar: Sized {
     /// What is expected, with an example: `a duration such as "30s" or "4h"`.
     const EXPECTED: &'static str;
+    /// [`Self::EXPECTED`], and what else would do.
+    fn expected() -> String {
+        Self::EXPECTED.to_owned()
+    }
     /// Reads the value, or says what is wrong with it.
     fn read(value: &DeValue<'_>) -> Result<Self, String>;
     /// The value as TOML.
@@ -44,7 +48,7 @@ impl<T: Scalar> Setting for T {
         match T::read(value.get_ref()) {
             Ok(v) => Some(v),
             Err(what) => {
-                wrong(value.span(), what, format!("expected {}", T::EXPECTED));
+                wrong(value.span(), what, format!("expected {}", T::expected()));
                 None
             }
         }
@@ -64,7 +68,7 @@ impl<T: Scalar> Setting for Vec<T> {
             wrong(
                 value.span(),
                 what,
-                format!("put it in brackets: [ … ], each {}", T::EXPECTED),
+                format!("put it in brackets: [ … ], each {}", T::expected()),
             );
             return None;
         };

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use courser_core::traffic::bucket::Rate;
 use toml::de::DeValue;
 
 use super::tree::{Scalar, described};
@@ -102,12 +103,13 @@ impl Scalar for f64 {
 /// `"off"`, or a value.
 impl<T: Scalar> Scalar for Option<T> {
     const EXPECTED: &'static str = T::EXPECTED;
+    fn expected() -> String {
+        format!("{}; or \"off\"", T::EXPECTED)
+    }
     fn read(value: &DeValue<'_>) -> Result<Self, String> {
         match value.as_str() {
             Some("off") => Ok(None),
-            _ => T::read(value)
-                .map(Some)
-                .map_err(|e| format!("{e} (and not \"off\")")),
+            _ => T::read(value).map(Some),
         }
     }
     fn show(&self) -> String {
@@ -318,87 +320,13 @@ impl Scalar for Percent {
 
 // -- rates --
 
-/// So many in a period: `"100/s"`, `"5k/h"`, `"1/30s"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Rate {
-    /// How many; at least 1.
-    pub count: u32,
-    /// In which time; not zero.
-    pub per: Duration,
-}
-
-impl Rate {
-    /// `count` in each second.
-    pub const fn per_second(count: u32) -> Self {
-        Self {
-            count,
-            per: Duration::from_secs(1),
-        }
-    }
-    /// `count` in each minute.
-    pub const fn per_minute(count: u32) -> Self {
-        Self {
-            count,
-            per: Duration::from_secs(60),
-        }
-    }
-}
-
-impl std::str::FromStr for Rate {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not a rate");
-        let (count, per) = text.split_once('/').ok_or_else(wrong)?;
-        let (number, unit) = number_and_unit(count).ok_or_else(wrong)?;
-        let thousands = match unit {
-            "" => 1.0,
-            "k" | "K" => 1e3,
-            "m" | "M" => 1e6,
-            _ => return Err(wrong()),
-        };
-        let count = (number * thousands).round();
-        if count < 1.0 {
-            return Err(format!("{text:?} lets nothing through"));
-        }
-        if count > f64::from(u32::MAX) {
-            return Err(format!("{text:?} is too large"));
-        }
-        let per = per.trim();
-        let per = if per.starts_with(|c: char| c.is_ascii_digit()) {
-            parse_duration(per)
-        } else {
-            parse_duration(&format!("1{per}"))
-        };
-        let per = per.map_err(|_| wrong())?;
-        if per.is_zero() {
-            return Err(wrong());
-        }
-        Ok(Self {
-            count: count as u32,
-            per,
-        })
-    }
-}
-
-impl fmt::Display for Rate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let per = show_duration(self.per);
-        let per = match per.strip_prefix('1') {
-            Some(unit) if !unit.contains(|c: char| c.is_ascii_digit()) => unit,
-            _ => &per,
-        };
-        match self.count {
-            n if n >= 1_000_000 && n % 1_000_000 == 0 => write!(f, "{}M/{per}", n / 1_000_000),
-            n if n >= 10_000 && n % 1_000 == 0 => write!(f, "{}k/{per}", n / 1_000),
-            n => write!(f, "{n}/{per}"),
-        }
-    }
-}
-
 impl Scalar for Rate {
-    const EXPECTED: &'static str = "a rate in quotes, such as \"100/s\", \"20/m\" or \"5k/h\"";
+    const EXPECTED: &'static str =
+        "a rate in quotes, such as \"100/s\", \"20/min\", \"5k/h\" or \"10/s burst 50\"";
     fn read(value: &DeValue<'_>) -> Result<Self, String> {
-        text(value)?.parse()
+        let text = text(value)?;
+        text.parse()
+            .map_err(|e| format!("{text:?} is not a rate: {e}"))
     }
     fn show(&self) -> String {
         quoted(self)
@@ -436,32 +364,24 @@ mod tests {
     }
 
     #[test]
-    fn sizes_and_rates_are_read() {
+    fn sizes_are_read() {
         assert_eq!("25MiB".parse(), Ok(ByteSize::mib(25)));
         assert_eq!("1.5 GB".parse(), Ok(ByteSize(1_500_000_000)));
         assert!("25".parse::<ByteSize>().is_err());
         assert!("25 MegaB".parse::<ByteSize>().is_err());
-        assert_eq!("100/s".parse(), Ok(Rate::per_second(100)));
-        assert_eq!("5k/h".parse::<Rate>().map(|r| r.count), Ok(5000));
-        assert_eq!("1/30s".parse::<Rate>().map(|r| r.per.as_secs()), Ok(30));
-        for wrong in ["100", "0/s", "x/s", "5/", "5/0s", "5/fortnight", "1e3/s"] {
-            assert!(wrong.parse::<Rate>().is_err(), "{wrong}");
-        }
     }
 
     proptest! {
         #[test]
-        fn what_is_shown_is_read_again(ms in 0..DURATION_MAX_MS, bytes in 0u64..1 << 50, count in 1u32.., per in 1u64..1 << 40) {
+        fn what_is_shown_is_read_again(ms in 0..DURATION_MAX_MS, bytes in 0u64..1 << 50) {
             let duration = Duration::from_millis(ms);
             prop_assert_eq!(parse_duration(&show_duration(duration)), Ok(duration));
             prop_assert_eq!(ByteSize(bytes).to_string().parse(), Ok(ByteSize(bytes)));
-            let rate = Rate { count, per: Duration::from_millis(per.min(DURATION_MAX_MS)) };
-            prop_assert_eq!(rate.to_string().parse(), Ok(rate));
         }
 
         #[test]
         fn any_text_is_read_or_refused(text in ".{0,20}") {
-            let _ = (parse_duration(&text), text.parse::<ByteSize>(), text.parse::<Rate>());
+            let _ = (parse_duration(&text), text.parse::<ByteSize>());
         }
     }
 }
