@@ -109,10 +109,14 @@ pub fn finish(outcome: Outcome) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            if !failure.message.is_empty() {
-                eprintln!("courser: {}", failure.message);
+            let code = failure.code;
+            match failure {
+                Failure { message, .. } if message.is_empty() => {}
+                // Mistakes begin with file and line, as editors like it.
+                Failure { code: 3, message } => eprintln!("{message}"),
+                Failure { message, .. } => eprintln!("courser: {message}"),
             }
-            ExitCode::from(failure.code)
+            ExitCode::from(code)
         }
     }
 }
