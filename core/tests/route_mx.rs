@@ -363,7 +363,7 @@ fn special_addresses() {
     );
     assert!(error.text.contains("lo.example has the address"), "{error}");
     let allow = || Options {
-        allow_special: true,
+        allow_special: vec![("0.0.0.0".parse().unwrap(), 0), ("::".parse().unwrap(), 0)],
         ..Options::default()
     };
     let plan = route_with("example", &zone, allow()).unwrap();

@@ -68,6 +68,24 @@ fn special_v6(ip: Ipv6Addr) -> Option<&'static str> {
     })
 }
 
+/// Whether `ip` lies in the network of this address and prefix length, bits.
+pub fn within(ip: IpAddr, (network, bits): (IpAddr, u8)) -> bool {
+    match (ip, network) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => {
+            let host = 32 - u32::from(bits.min(32));
+            (u64::from(a.to_bits() ^ b.to_bits()) >> host) == 0
+        }
+        (IpAddr::V6(a), IpAddr::V6(b)) => {
+            let differ = a.to_bits() ^ b.to_bits();
+            match 128 - u32::from(bits.min(128)) {
+                128 => true,
+                host => differ >> host == 0,
+            }
+        }
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -35,7 +35,7 @@ use core::fmt::Write as _;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
-use super::address::special;
+use super::address::{special, within};
 use super::plan::{Fault, Plan, PlanHost, RouteError, SiteKey, literal};
 use crate::dns::{Answer, Failure, Kind, Mx, Name, Outcome, Question};
 use crate::limits::{HOST_ADDRESSES_MAX, MX_HOSTS_MAX, PLAN_ADDRESSES_MAX};
@@ -79,9 +79,9 @@ pub struct Options {
     pub own_names: Vec<Name>,
     /// Addresses that we listen on: a host that has one of them is us.
     pub own_addresses: Vec<IpAddr>,
-    /// Deliver to loopback, private and other special addresses too. For tests and private
-    /// networks; unspecified and multicast addresses stay refused.
-    pub allow_special: bool,
+    /// Loopback, private and other special networks that mail may go to all the same: an address
+    /// and the length of its prefix, bits. Unspecified and multicast addresses stay refused.
+    pub allow_special: Vec<(IpAddr, u8)>,
     /// Skip MX hosts that are CNAMEs (RFC 2181 10.3 forbids them; most senders follow them).
     pub refuse_cname: bool,
     /// TCP port of MX hosts.
@@ -98,7 +98,7 @@ impl Default for Options {
             order: FamilyOrder::default(),
             own_names: Vec::new(),
             own_addresses: Vec::new(),
-            allow_special: false,
+            allow_special: Vec::new(),
             refuse_cname: false,
             port: 25,
             valid_min: Duration::from_secs(60),
@@ -488,9 +488,15 @@ impl MxLookup {
     }
 
     fn refused(&self, ip: IpAddr) -> Option<&'static str> {
-        if self.options.allow_special {
+        let canonical = ip.to_canonical();
+        if self
+            .options
+            .allow_special
+            .iter()
+            .any(|n| within(canonical, *n))
+        {
             // These are nobody's address at all.
-            let ip = ip.to_canonical();
+            let ip = canonical;
             return (ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::from([255u8; 4]))
                 .then(|| special(ip))
                 .flatten();

@@ -315,6 +315,66 @@ impl State {
     }
 }
 
+impl core::fmt::Display for State {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Greeting => "awaiting the greeting",
+            Self::Hello => "in answer to EHLO",
+            Self::StartTls => "in answer to STARTTLS",
+            Self::Handshake => "in the TLS handshake",
+            Self::Idle => "between transactions",
+            Self::Reset => "in answer to RSET",
+            Self::Mail => "in answer to MAIL",
+            Self::Rcpt => "in answer to RCPT",
+            Self::Data => "in answer to DATA",
+            Self::Body => "while the message was sent",
+            Self::End => "in answer to the end of the message",
+            Self::Quit => "in answer to QUIT",
+            Self::Closed => "after the end",
+        })
+    }
+}
+
+impl core::fmt::Display for Cause {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Reply { code, .. } => write!(f, "the peer said {code}"),
+            Self::Timeout => f.write_str("no answer in time"),
+            Self::Closed => f.write_str("the peer closed the connection"),
+            Self::ReplyTooLong => f.write_str("the peer's reply is too long"),
+            Self::ReplyMalformed => f.write_str("what the peer said is no reply"),
+            Self::UnexpectedReply(code) => write!(f, "the peer said {code} out of turn"),
+            Self::PlaintextInjected => f.write_str("plaintext came before the TLS handshake"),
+            Self::TlsNotOffered => f.write_str("TLS is required and the peer doesn't offer it"),
+            Self::TlsFailed => f.write_str("the TLS handshake failed"),
+            Self::Utf8NotOffered => {
+                f.write_str("the message needs SMTPUTF8 and the peer doesn't offer it")
+            }
+            Self::EightBitNotOffered => {
+                f.write_str("the message needs 8BITMIME and the peer doesn't offer it")
+            }
+            Self::BinaryNotOffered => {
+                f.write_str("the message needs BINARYMIME and the peer doesn't offer it")
+            }
+            Self::TooLarge { limit } => {
+                write!(
+                    f,
+                    "the message is larger than the peer's limit of {limit} octets"
+                )
+            }
+            Self::RequireTlsNotOffered => {
+                f.write_str("the message needs REQUIRETLS and the peer doesn't offer it")
+            }
+            Self::DeliverByNotOffered => {
+                f.write_str("the message needs DELIVERBY and the peer doesn't offer it")
+            }
+            Self::NoRecipients => f.write_str("the envelope has no recipients"),
+            Self::EnvelopeMissing => f.write_str("the envelope is missing"),
+            Self::CommandTooLong => f.write_str("a command would be longer than SMTP allows"),
+        }
+    }
+}
+
 /// A call out of turn. The session is as it was before the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Misuse {
