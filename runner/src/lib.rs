@@ -1,10 +1,29 @@
 //! The Courser mail server.
+//!
+//! | module | stage |
+//! |---|---|
+//! | [`serve`] | starts and ends everything |
+//! | [`intake`] | bytes → Draft → Accepted |
+//! | [`spool`] | Spooled |
+//! | [`queue`], [`shard`] | Due |
+//! | [`route`] | Plan |
+//! | [`session`] | Outcome |
+//! | [`feedback`], [`events`] | Event |
+//! | [`net`] | sockets, the ring and the clock |
+//! | [`config`], [`control`], [`cli`] | what an operator says and asks |
 #![deny(missing_docs)]
 
 pub mod cli;
 pub mod config;
 pub mod control;
 pub mod events;
+pub mod feedback;
+pub mod intake;
 pub mod logging;
 pub mod net;
+pub mod queue;
+pub mod route;
+pub mod serve;
+pub mod session;
+pub mod shard;
 pub mod spool;

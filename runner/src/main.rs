@@ -16,6 +16,8 @@ struct Courser {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the mail server
+    Serve(cli::serve::Args),
     /// Check a configuration, or print an example with every option
     CheckConfig(cli::check_config::Args),
     /// How the server is doing
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command, out: &mut dyn Write) -> Outcome {
     match command {
+        Command::Serve(args) => cli::serve::run(args, out),
         Command::CheckConfig(args) => cli::check_config::run(args, out),
         Command::Status(args) => cli::status::run(args, out),
         Command::Queue(args) => cli::queue::run(args, out),

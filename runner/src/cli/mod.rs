@@ -21,6 +21,7 @@ pub mod filter;
 pub mod queue;
 pub mod reload;
 pub mod render;
+pub mod serve;
 pub mod status;
 
 use std::io;

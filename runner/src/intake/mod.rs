@@ -1,0 +1,13 @@
+//! bytes → Draft → Accepted → Spooled: mail comes in.
+//!
+//! | file | does |
+//! |---|---|
+//! | [`clients`] | what one client address may take |
+//! | [`smtp`] | one SMTP or LMTP session |
+//! | [`draft`] | a message while it comes in |
+//! | [`accept`] | the 250: on disk and synced first |
+
+pub mod accept;
+pub mod clients;
+pub mod draft;
+pub mod smtp;

@@ -1,0 +1,534 @@
+//! One SMTP or LMTP session of a submitter: a socket around the core's server machine.
+//!
+//! The machine says what the client wants; this file answers from the configuration, the spool
+//! and the queue, collects the body, and lets [`accept`](super::accept) make it durable before
+//! the 250 goes out.
+
+use std::rc::Rc;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use courser_core::mail::address::{Mailbox, ReversePath};
+use courser_core::mail::header::With;
+use courser_core::smtp::command::{MailParams, RcptParams};
+use courser_core::smtp::proxy::{self, Parsed};
+use courser_core::smtp::reply::{EnhancedCode, Reply, ReplyCode};
+use courser_core::smtp::server::{self, Event, Greeting, Input, Output, Session};
+
+use super::accept;
+use super::clients::{Admission, Clients};
+use super::draft::{Draft, Flaw, Origin};
+use crate::config::{Config, Listener, ListenerKind};
+use crate::events::{self, Client, Refused};
+use crate::net::tcp::{Listener as Socket, Stream};
+use crate::net::{clock, ring};
+use crate::shard::Shard;
+
+/// Bytes read at once while commands come, and the least that holds every line.
+const COMMAND_BUFFER_BYTES: usize = 4096;
+/// Bytes read at once while a body comes.
+const BODY_BUFFER_BYTES: usize = 64 * 1024;
+/// Replies that are gathered before they are sent.
+const REPLY_BUFFER_BYTES: usize = 4096;
+/// A proxy has so long to say who the client is.
+const PROXY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// One listener as the shards share it.
+pub struct Entrance {
+    terms: RwLock<Arc<Terms>>,
+    /// Who is inside.
+    pub clients: Arc<Clients>,
+}
+
+/// What counts for sessions that begin now.
+pub struct Terms {
+    /// The listener's configuration.
+    pub listener: Listener,
+    /// The machine's options made of it.
+    pub options: server::Options,
+}
+
+impl Entrance {
+    /// An entrance for `listener`.
+    pub fn new(listener: Listener, clients: Arc<Clients>) -> Self {
+        Self {
+            terms: RwLock::new(Arc::new(Terms::new(listener))),
+            clients,
+        }
+    }
+
+    /// What counts now.
+    pub fn terms(&self) -> Arc<Terms> {
+        self.terms
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Another configuration for sessions that begin from now on.
+    pub fn reload(&self, listener: Listener) {
+        *self.terms.write().unwrap_or_else(PoisonError::into_inner) =
+            Arc::new(Terms::new(listener));
+    }
+}
+
+impl Terms {
+    fn new(listener: Listener) -> Self {
+        let mut options = server::Options::new(&listener.hostname)
+            .expect("a checked host name can stand in a greeting");
+        options.lmtp = listener.kind == ListenerKind::Lmtp;
+        options.offer.pipelining = listener.pipelining;
+        options.offer.chunking = listener.chunking;
+        options.offer.smtputf8 = listener.smtputf8;
+        options.offer.dsn = listener.dsn;
+        options.greeting_delay = listener.greeting_delay;
+        if !listener.greeting_delay.is_zero() {
+            options.early_talker = server::EarlyTalker::Refuse;
+        }
+        options.limits.message_bytes = listener.max_message_size.0;
+        options.limits.recipients = u32::try_from(listener.max_recipients).unwrap_or(u32::MAX);
+        options.limits.transactions = listener.max_messages_per_connection;
+        options.limits.errors = listener.max_errors;
+        options.timeouts.command = listener.command_timeout;
+        options.timeouts.data_block = listener.data_timeout;
+        options.timeouts.session = Some(listener.session_timeout);
+        Self { listener, options }
+    }
+}
+
+/// Accepts connections until the listener is stopped.
+pub async fn serve(shard: Rc<Shard>, entrance: Arc<Entrance>, socket: Rc<Socket>) {
+    loop {
+        match socket.accept().await {
+            Ok(stream) => {
+                ring::spawn(visit(shard.clone(), entrance.clone(), stream));
+            }
+            Err(_) if shard.is_draining() => return,
+            Err(error) => {
+                // Out of descriptors or memory: the backlog waits until some are free again.
+                tracing::warn!(%error, listener = %entrance.terms().listener.name, "can't accept a connection; trying again");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn visit(shard: Rc<Shard>, entrance: Arc<Entrance>, stream: Stream) {
+    let mut input = Vec::with_capacity(COMMAND_BUFFER_BYTES);
+    let mut client = stream.peer().ip().to_canonical();
+    let terms = entrance.terms();
+    if terms
+        .listener
+        .proxy_protocol_from
+        .iter()
+        .any(|n| n.contains(client))
+    {
+        match read_proxy_header(&stream, &mut input).await {
+            Ok(Some(address)) => client = address.ip().to_canonical(),
+            Ok(None) => {}
+            Err(reason) => {
+                tracing::warn!(proxy = %client, listener = %terms.listener.name, "{reason}; connection closed");
+                stream.abort();
+                return;
+            }
+        }
+    }
+    let admitted = entrance
+        .clients
+        .admit(clock::now(), &terms.listener, client);
+    let mut visitor = Visitor {
+        origin: Origin {
+            client,
+            helo: String::new(),
+            with: With {
+                lmtp: terms.options.lmtp,
+                ..With::default()
+            },
+            trusted: terms.listener.relays_for(client),
+        },
+        machine: Session::new(clock::now(), SharedTerms(terms.clone())),
+        admission: None,
+        draft: None,
+        committed: None,
+        held: 0,
+        shard: shard.clone(),
+        config: shard.config(),
+        terms,
+        stream,
+    };
+    match admitted {
+        Ok(admission) => visitor.admission = Some(admission),
+        Err(denied) => {
+            let reply = reply(421, (4, 7, 0), denied.text());
+            visitor.note_refusal("connect", &reply, None);
+            let _ = visitor
+                .machine
+                .handle(clock::now(), Input::RefuseAndClose(reply));
+        }
+    }
+    let inside = shard.shared().intake_sessions.take(1);
+    if !inside {
+        let reply = reply(421, (4, 3, 2), "Too many sessions here, try again later");
+        let _ = visitor
+            .machine
+            .handle(clock::now(), Input::RefuseAndClose(reply));
+    }
+    visitor.converse(input).await;
+    visitor.stream.abort();
+    if inside {
+        shard.shared().intake_sessions.give(1);
+    }
+}
+
+/// Reads until a whole PROXY header is there; what follows stays in `input`.
+async fn read_proxy_header(
+    stream: &Stream,
+    input: &mut Vec<u8>,
+) -> Result<Option<std::net::SocketAddr>, String> {
+    let end = clock::now() + PROXY_TIMEOUT;
+    loop {
+        match proxy::parse(input).map_err(|e| e.to_string())? {
+            Parsed::Done { consumed, proxied } => {
+                input.drain(..consumed);
+                return Ok(proxied.client);
+            }
+            Parsed::More => {}
+        }
+        let mut receiving = Box::pin(stream.receive(std::mem::take(input)));
+        let left = end.since(clock::now());
+        let (n, back) = match tokio::time::timeout(left, receiving.as_mut()).await {
+            Ok(done) => done,
+            Err(_) => {
+                stream.abort();
+                let _ = receiving.await;
+                return Err(format!("no PROXY header within {PROXY_TIMEOUT:?}"));
+            }
+        };
+        *input = back;
+        if !matches!(n, Ok(n) if n > 0) {
+            return Err("closed before a whole PROXY header".to_owned());
+        }
+    }
+}
+
+struct Visitor {
+    shard: Rc<Shard>,
+    config: Arc<Config>,
+    terms: Arc<Terms>,
+    stream: Stream,
+    machine: Session<SharedTerms>,
+    origin: Origin,
+    admission: Option<Admission>,
+    draft: Option<Draft>,
+    /// In LMTP the answer to the first recipient's end of data is the answer to all.
+    committed: Option<Result<String, Flaw>>,
+    /// Bytes of body that count against the intake's memory.
+    held: usize,
+}
+
+impl std::borrow::Borrow<server::Options> for SharedTerms {
+    fn borrow(&self) -> &server::Options {
+        &self.0.options
+    }
+}
+
+/// The terms, as the machine borrows its options from them.
+struct SharedTerms(Arc<Terms>);
+
+/// What an event leaves to be done.
+enum Next {
+    Go,
+    Commit,
+}
+
+fn reply(code: u16, enhanced: (u8, u16, u16), text: &str) -> Reply<'_> {
+    Reply {
+        code: ReplyCode::new(code).expect("our own codes are reply codes"),
+        enhanced: Some(EnhancedCode::new(enhanced.0, enhanced.1, enhanced.2)),
+        text: text.as_bytes(),
+    }
+}
+
+impl Visitor {
+    async fn converse(&mut self, mut input: Vec<u8>) {
+        let mut out = [0; REPLY_BUFFER_BYTES];
+        let mut said: Vec<u8> = Vec::new();
+        let mut read_to = 0;
+        loop {
+            let (consumed, output) = self.machine.poll(clock::now(), &input[read_to..], &mut out);
+            let at = read_to;
+            read_to += consumed;
+            match output {
+                Output::Send(n) => said.extend_from_slice(&out[..n]),
+                Output::Event(event) => match self.hear(event) {
+                    Next::Go => {}
+                    Next::Commit => {
+                        // The replies so far need not wait for the disk.
+                        if !self.say(&mut said).await {
+                            return;
+                        }
+                        self.commit().await;
+                    }
+                },
+                Output::StartTls => {
+                    // Not offered, so the machine never gets here.
+                    let _ = self.machine.handle(clock::now(), Input::Closed);
+                }
+                Output::Wait(deadline) => {
+                    if !self.say(&mut said).await {
+                        return;
+                    }
+                    if self.shard.is_draining() {
+                        let _ = self.machine.handle(clock::now(), Input::Shutdown);
+                    }
+                    debug_assert!(at <= read_to);
+                    input.drain(..read_to);
+                    read_to = 0;
+                    let want = if self.held > 0 {
+                        BODY_BUFFER_BYTES
+                    } else {
+                        COMMAND_BUFFER_BYTES
+                    };
+                    if input.capacity() - input.len() < want / 2 {
+                        input.reserve(want - input.len().min(want - 1));
+                    }
+                    let left =
+                        deadline.map_or(Duration::from_secs(3600), |d| d.since(clock::now()));
+                    let mut receiving = Box::pin(self.stream.receive(std::mem::take(&mut input)));
+                    let draining = self.shard.draining();
+                    let received = tokio::select! {
+                        biased;
+                        done = receiving.as_mut() => Some(done),
+                        () = tokio::time::sleep(left) => None,
+                        () = draining.notified(), if !self.shard.is_draining() => None,
+                    };
+                    match received {
+                        Some((n, back)) => {
+                            input = back;
+                            if !matches!(n, Ok(n) if n > 0) {
+                                let _ = self.machine.handle(clock::now(), Input::Closed);
+                            }
+                        }
+                        None => {
+                            // Over for this client in any case: a reply, then the end. The
+                            // receive is ended first, so that its bytes are not lost in between.
+                            let now = clock::now();
+                            let why = if self.shard.is_draining() {
+                                Input::Shutdown
+                            } else {
+                                Input::DeadlinePassed
+                            };
+                            let _ = self.machine.handle(now, why);
+                            let (_, output) = self.machine.poll(now, &[], &mut out);
+                            if let Output::Send(n) = output {
+                                said.extend_from_slice(&out[..n]);
+                                if !self.say(&mut said).await {
+                                    return;
+                                }
+                                self.stream.abort();
+                                let _ = receiving.await;
+                                return;
+                            }
+                            let (n, back) = receiving.await;
+                            input = back;
+                            if !matches!(n, Ok(n) if n > 0) {
+                                let _ = self.machine.handle(clock::now(), Input::Closed);
+                            }
+                        }
+                    }
+                }
+                Output::Close => {
+                    self.say(&mut said).await;
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn say(&mut self, said: &mut Vec<u8>) -> bool {
+        if said.is_empty() {
+            return true;
+        }
+        let bytes = Bytes::from(std::mem::take(said));
+        let limit = self.terms.listener.data_timeout;
+        let mut sending = Box::pin(self.stream.send(vec![bytes]));
+        match tokio::time::timeout(limit, sending.as_mut()).await {
+            Ok(sent) => sent.is_ok(),
+            Err(_) => {
+                self.stream.abort();
+                let _ = sending.await;
+                false
+            }
+        }
+    }
+
+    fn answer(&mut self, input: Input<'_>) {
+        if let Err(misuse) = self.machine.handle(clock::now(), input) {
+            tracing::error!(%misuse, "the submission machine was called out of turn");
+            let _ = self.machine.handle(clock::now(), Input::Closed);
+        }
+    }
+
+    fn refuse(&mut self, stage: &'static str, refusal: Reply<'_>, recipient: Option<String>) {
+        self.note_refusal(stage, &refusal, recipient);
+        self.answer(Input::Refuse(refusal));
+    }
+
+    fn note_refusal(&self, stage: &'static str, refusal: &Reply<'_>, recipient: Option<String>) {
+        let text = String::from_utf8_lossy(refusal.text).into_owned();
+        self.shard.tell_refused(Refused {
+            client: Client {
+                client_address: Some(self.origin.client),
+                client_helo: self.origin.helo.clone(),
+                client_user: String::new(),
+                listener: self.terms.listener.name.to_string(),
+            },
+            sender: self.draft.as_ref().map(|d| d.fields.sender.clone()),
+            recipient,
+            cause: text.clone(),
+            reply: events::Reply {
+                code: refusal.code.get(),
+                enhanced: refusal.enhanced.map(|e| e.to_string()).unwrap_or_default(),
+                text,
+                stage: stage.into(),
+            },
+        });
+    }
+
+    fn hear(&mut self, event: Event<'_>) -> Next {
+        match event {
+            Event::Hello { greeting, name } => {
+                name.clone_into(&mut self.origin.helo);
+                self.origin.with.extended = greeting != Greeting::Helo;
+                self.answer(Input::Accept);
+            }
+            Event::Mail(sender, params) => self.mail(sender, params),
+            Event::Rcpt(mailbox, params) => self.rcpt(mailbox, params),
+            Event::BodyStart => self.body_start(),
+            Event::Body(bytes) => self.body(bytes),
+            Event::BodyEnd { recipient: 0, .. } => return Next::Commit,
+            Event::BodyEnd { .. } => self.answer_commit(),
+            Event::Reset => self.drop_draft(),
+            Event::EarlyTalker | Event::Quit | Event::AuthCancelled => {}
+            // Not offered, so the machine refuses it by itself.
+            Event::Auth { .. } | Event::AuthResponse(_) => self.answer(Input::AuthFailed),
+        }
+        Next::Go
+    }
+
+    fn mail(&mut self, sender: ReversePath<'_>, params: MailParams<'_>) {
+        let now = clock::now();
+        if let Err(denied) = self
+            .admission
+            .as_ref()
+            .map_or(Ok(()), |a| a.message(now, &self.terms.listener))
+        {
+            return self.refuse("mail", reply(451, (4, 7, 0), denied.text()), None);
+        }
+        if let Err(flaw) = accept::room(&self.shard) {
+            return self.refuse("mail", reply(flaw.code, flaw.enhanced, &flaw.text), None);
+        }
+        let id = self.shard.spool().next_id();
+        self.draft = Some(Draft::new(
+            id,
+            &sender,
+            &params,
+            &self.origin,
+            clock::wall_ms(),
+        ));
+        self.answer(Input::Accept);
+    }
+
+    fn rcpt(&mut self, mailbox: Mailbox<'_>, params: RcptParams<'_>) {
+        if !self.origin.trusted {
+            let text = "Relaying denied: your address is not in the listener's relay_networks";
+            return self.refuse(
+                "rcpt",
+                reply(550, (5, 7, 1), text),
+                Some(mailbox.to_string()),
+            );
+        }
+        let address = match mailbox.domain() {
+            Some(_) => mailbox.to_string(),
+            // RFC 5321 4.5.1: Postmaster without a domain is ours.
+            None => self.config.postmaster.to_string(),
+        };
+        if let Some(draft) = &mut self.draft {
+            draft.add_recipient(address, &params);
+        }
+        self.answer(Input::Accept);
+    }
+
+    fn body_start(&mut self) {
+        self.committed = None;
+        let Some(draft) = &mut self.draft else { return };
+        draft.begin_content(None, &self.terms.listener.hostname, &self.origin);
+        self.held = draft.held_bytes();
+        if !self.shard.shared().intake_memory.take(self.held as u64) {
+            self.held = 0;
+            let text = "Too much mail is coming in at once, try again later";
+            self.refuse("data", reply(452, (4, 3, 1), text), None);
+        }
+    }
+
+    fn body(&mut self, bytes: &[u8]) {
+        let Some(draft) = &mut self.draft else { return };
+        if !self.shard.shared().intake_memory.take(bytes.len() as u64) {
+            self.drop_draft();
+            let text = "Too much mail is coming in at once, try again later";
+            return self.refuse("data", reply(452, (4, 3, 1), text), None);
+        }
+        self.held += bytes.len();
+        draft.push(bytes);
+    }
+
+    fn drop_draft(&mut self) {
+        self.draft = None;
+        self.shard.shared().intake_memory.give(self.held as u64);
+        self.held = 0;
+    }
+
+    async fn commit(&mut self) {
+        let Some(mut draft) = self.draft.take() else {
+            return self.refuse(
+                "data",
+                reply(451, (4, 3, 0), "Message lost, send it again"),
+                None,
+            );
+        };
+        let id = draft.fields.id;
+        let finished = draft.finish(&self.config, &self.terms.listener, &self.origin);
+        let result = match finished {
+            Ok(body) => {
+                accept::accept(&self.shard, &self.terms.listener, &mut draft.fields, body).await
+            }
+            Err(flaw) => Err(flaw),
+        };
+        self.draft = Some(draft);
+        self.committed =
+            Some(result.map(|()| format!("Queued as {}", crate::control::MessageId(id))));
+        self.answer_commit();
+        self.drop_draft();
+    }
+
+    fn answer_commit(&mut self) {
+        match self.committed.clone() {
+            Some(Ok(text)) => self.answer(Input::AcceptWith(reply(250, (2, 0, 0), &text))),
+            Some(Err(flaw)) => {
+                self.refuse("data", reply(flaw.code, flaw.enhanced, &flaw.text), None)
+            }
+            None => self.refuse(
+                "data",
+                reply(451, (4, 3, 0), "Message lost, send it again"),
+                None,
+            ),
+        }
+    }
+}
+
+impl Drop for Visitor {
+    fn drop(&mut self) {
+        self.drop_draft();
+    }
+}

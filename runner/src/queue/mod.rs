@@ -1,0 +1,401 @@
+//! The scheduler over the spool: what the core's integers stand for in this shard.
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`message`] | messages and their bodies |
+//! | [`names`] | domains, tenants and campaigns as numbers |
+//! | [`sites`] | sites and gates |
+//! | [`providers`] | which provider a domain belongs to, and its limits |
+//! | this one | deliveries: who they are, what was said about them last |
+
+pub mod message;
+pub mod names;
+pub mod providers;
+pub mod sites;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use courser_core::mail::address::{Domain, Mailbox};
+use courser_core::time::Instant;
+use courser_core::traffic::scheduler::{
+    CampaignId, Class, DeliveryId, DestId, LaneView, Misuse, New, PoolId, Report, Scheduler,
+    SiteId, SourceId, TenantId, View, Where,
+};
+
+use self::message::Message;
+use self::names::Names;
+use self::sites::Sites;
+use crate::config::Config;
+use crate::route::Routed;
+use crate::session::transaction::Leased;
+
+/// Different texts of last replies that are shared; receivers repeat themselves.
+const SHARED_TEXTS_MAX: usize = 4096;
+
+/// A delivery on its way into a shard.
+#[derive(Clone)]
+pub struct Entry {
+    /// Its message.
+    pub message: Arc<Message>,
+    /// Its recipient's position.
+    pub recipient: u32,
+    /// Attempts so far.
+    pub attempts: u16,
+    /// Not before then.
+    pub due: Instant,
+    /// The source it went over before.
+    pub source: Option<SourceId>,
+    /// An operator holds it.
+    pub held: bool,
+    /// What was said about it last.
+    pub last: Option<Last>,
+}
+
+/// What is known of a delivery beside its place in the queue.
+#[derive(Clone, Debug)]
+pub struct Last {
+    /// The last reply or cause; empty before the first attempt.
+    pub text: Arc<str>,
+    /// When that was, milliseconds since 1970.
+    pub at_ms: i64,
+    /// The sender was told of the delay.
+    pub delay_told: bool,
+}
+
+struct Here {
+    message: Arc<Message>,
+    deliveries: u32,
+}
+
+/// Where a domain's mail goes, as this shard knows it.
+#[derive(Clone)]
+pub enum Known {
+    /// Another shard owns its lanes.
+    Elsewhere {
+        /// Which one.
+        shard: usize,
+        /// The route, to pass on.
+        routed: Routed,
+        /// Until when.
+        until: Instant,
+    },
+    /// It has no route for now.
+    Failed {
+        /// Why.
+        error: Arc<courser_core::route::RouteError>,
+    },
+}
+
+/// The queue of one shard.
+pub struct Queue {
+    /// Decides.
+    pub scheduler: Scheduler,
+    /// What its sites and gates are.
+    pub sites: Sites,
+    messages: Vec<Option<Here>>,
+    free: Vec<u32>,
+    numbers: HashMap<u64, u32>,
+    domains: Names,
+    tenants: Names,
+    campaigns: Names,
+    known: HashMap<u32, Known>,
+    site_of: HashMap<u32, SiteId>,
+    last: HashMap<u32, Last>,
+    texts: HashSet<Arc<str>>,
+}
+
+impl Queue {
+    /// An empty queue.
+    pub fn new(scheduler: Scheduler, sites: Sites) -> Self {
+        Self {
+            scheduler,
+            sites,
+            messages: Vec::new(),
+            free: Vec::new(),
+            numbers: HashMap::new(),
+            domains: Names::default(),
+            tenants: Names::default(),
+            campaigns: Names::default(),
+            known: HashMap::new(),
+            site_of: HashMap::new(),
+            last: HashMap::new(),
+            texts: HashSet::new(),
+        }
+    }
+
+    /// The domain of a recipient, in lower case: what routes are for.
+    pub fn domain(address: &str) -> String {
+        match Mailbox::parse(address).ok().and_then(|m| m.domain()) {
+            Some(Domain::Name(name)) => name.to_lowercase(),
+            Some(literal @ Domain::Literal(_)) => literal.to_string(),
+            None => String::new(),
+        }
+    }
+
+    /// Puts a delivery into the scheduler.
+    ///
+    /// # Errors
+    /// [`Misuse::Full`].
+    pub fn enqueue(
+        &mut self,
+        config: &Config,
+        now: Instant,
+        entry: Entry,
+        expires: Instant,
+    ) -> Result<DeliveryId, Misuse> {
+        let view = entry.message.envelope();
+        let address = view
+            .recipient(entry.recipient as usize)
+            .map_or("", |r| r.address);
+        let domain = Self::domain(address);
+        let (known, site_of, scheduler) = (&mut self.known, &mut self.site_of, &mut self.scheduler);
+        let dest = self.domains.take(&domain, |old| {
+            known.remove(&old);
+            site_of.remove(&old);
+            scheduler.forget_route(DestId(old));
+        });
+        let tenant = self.tenants.take(view.tenant(), |_| {});
+        let campaign = self.campaigns.take(view.campaign(), |_| {});
+        let number = self.hold_message(&entry.message);
+        let new = New {
+            message: number,
+            recipient: entry.recipient,
+            dest: DestId(dest),
+            pool: PoolId(pool_of(config, view.pool(), view.stream())),
+            source: entry.source,
+            tenant: TenantId(tenant),
+            campaign: CampaignId(campaign),
+            class: class(view.class()),
+            attempts: entry.attempts,
+            due: entry.due,
+            expires,
+            hold: entry.held,
+        };
+        let added = self.scheduler.enqueue(now, new);
+        match added {
+            Ok(id) => {
+                if let Some(last) = entry.last {
+                    self.last.insert(id.0, last);
+                }
+            }
+            Err(_) => self.forget(&new),
+        }
+        added
+    }
+
+    fn hold_message(&mut self, message: &Arc<Message>) -> u32 {
+        if let Some(&number) = self.numbers.get(&message.id()) {
+            if let Some(Some(here)) = self.messages.get_mut(number as usize) {
+                here.deliveries += 1;
+            }
+            return number;
+        }
+        let here = Some(Here {
+            message: message.clone(),
+            deliveries: 1,
+        });
+        let number = match self.free.pop() {
+            Some(number) => {
+                self.messages[number as usize] = here;
+                number
+            }
+            None => {
+                self.messages.push(here);
+                (self.messages.len() - 1) as u32
+            }
+        };
+        self.numbers.insert(message.id(), number);
+        number
+    }
+
+    fn forget(&mut self, gone: &New) {
+        self.domains.give(gone.dest.0);
+        self.tenants.give(gone.tenant.0);
+        self.campaigns.give(gone.campaign.0);
+        let Some(slot) = self.messages.get_mut(gone.message as usize) else {
+            return;
+        };
+        if let Some(here) = slot {
+            here.deliveries -= 1;
+            if here.deliveries == 0 {
+                self.numbers.remove(&here.message.id());
+                *slot = None;
+                self.free.push(gone.message);
+            }
+        }
+    }
+
+    /// Takes a delivery out: it ended, or goes to another shard.
+    ///
+    /// # Errors
+    /// When there is none, or a session has it.
+    pub fn remove(&mut self, now: Instant, id: DeliveryId) -> Result<(New, Option<Last>), Misuse> {
+        let new = self.scheduler.remove(now, id)?;
+        self.forget(&new);
+        Ok((new, self.last.remove(&id.0)))
+    }
+
+    /// A delivery ended; it was handed out.
+    pub fn ended(&mut self, now: Instant, id: DeliveryId, report: Report) {
+        let Some(view) = self.scheduler.get(id) else {
+            return;
+        };
+        let gone = view.delivery;
+        if self.scheduler.report(now, id, report).is_ok() {
+            self.forget(&gone);
+            self.last.remove(&id.0);
+        }
+    }
+
+    /// The message with this number.
+    pub fn message(&self, number: u32) -> Option<&Arc<Message>> {
+        self.messages
+            .get(number as usize)?
+            .as_ref()
+            .map(|h| &h.message)
+    }
+
+    /// A delivery's message and recipient.
+    pub fn leased(&self, id: DeliveryId) -> Option<(Arc<Message>, Leased)> {
+        let new = self.scheduler.get(id)?.delivery;
+        let message = self.message(new.message)?.clone();
+        Some((
+            message,
+            Leased {
+                delivery: id,
+                recipient: new.recipient,
+            },
+        ))
+    }
+
+    /// What was said about a delivery last.
+    pub fn last(&self, id: DeliveryId) -> Option<&Last> {
+        self.last.get(&id.0)
+    }
+
+    /// Notes what was said about a delivery.
+    pub fn note(&mut self, id: DeliveryId, text: &str, at_ms: i64) {
+        let text = self.share(text);
+        let delay_told = self.last.get(&id.0).is_some_and(|l| l.delay_told);
+        self.last.insert(
+            id.0,
+            Last {
+                text,
+                at_ms,
+                delay_told,
+            },
+        );
+    }
+
+    /// Notes that the sender was told of the delay; `false` if it was before.
+    pub fn note_delay_told(&mut self, id: DeliveryId) -> bool {
+        let empty = || Last {
+            text: Arc::from(""),
+            at_ms: 0,
+            delay_told: false,
+        };
+        let last = self.last.entry(id.0).or_insert_with(empty);
+        !std::mem::replace(&mut last.delay_told, true)
+    }
+
+    /// The same text once.
+    pub fn share(&mut self, text: &str) -> Arc<str> {
+        if let Some(shared) = self.texts.get(text) {
+            return shared.clone();
+        }
+        let shared: Arc<str> = text.into();
+        if self.texts.len() >= SHARED_TEXTS_MAX {
+            self.texts.retain(|t| Arc::strong_count(t) > 1);
+        }
+        if self.texts.len() < SHARED_TEXTS_MAX {
+            self.texts.insert(shared.clone());
+        }
+        shared
+    }
+
+    /// The name of a destination.
+    pub fn domain_name(&self, dest: DestId) -> Arc<str> {
+        self.domains.name(dest.0)
+    }
+
+    /// What is known of a domain that isn't in the lanes of this shard.
+    pub fn known(&self, dest: DestId) -> Option<&Known> {
+        self.known.get(&dest.0)
+    }
+
+    /// The same by name, as long as it holds.
+    pub fn known_elsewhere(&self, domain: &str, now: Instant) -> Option<(usize, Routed)> {
+        let number = self.domains.number(domain)?;
+        match self.known.get(&number)? {
+            Known::Elsewhere {
+                shard,
+                routed,
+                until,
+            } if *until > now => Some((*shard, routed.clone())),
+            _ => None,
+        }
+    }
+
+    /// Notes where a domain's mail goes instead.
+    pub fn know(&mut self, dest: DestId, known: Option<Known>) {
+        match known {
+            Some(known) => drop(self.known.insert(dest.0, known)),
+            None => drop(self.known.remove(&dest.0)),
+        }
+    }
+
+    /// The site of a domain whose lanes are in this shard.
+    pub fn site_of(&self, dest: DestId) -> Option<SiteId> {
+        self.site_of.get(&dest.0).copied()
+    }
+
+    /// Notes the site of a domain.
+    pub fn set_site(&mut self, dest: DestId, site: SiteId) {
+        self.site_of.insert(dest.0, site);
+    }
+
+    /// Routes are found anew: the configuration changed.
+    pub fn forget_routes(&mut self) {
+        self.known.clear();
+        for dest in self.site_of.keys() {
+            self.scheduler.forget_route(DestId(*dest));
+        }
+    }
+
+    /// The lane that a delivery goes or went through.
+    pub fn lane_of(&self, view: &View) -> Option<LaneView> {
+        if let Where::Queued(lane) = view.state {
+            return self.scheduler.lane_view(lane);
+        }
+        let site = self.site_of(view.delivery.dest)?;
+        let gate = self.sites.get(site)?.gate;
+        let lane = self
+            .scheduler
+            .find_lane(view.delivery.source?, site, gate)?;
+        self.scheduler.lane_view(lane)
+    }
+
+    /// The number of a domain that something in the queue has.
+    pub fn dest(&self, domain: &str) -> Option<DestId> {
+        self.domains.number(domain).map(DestId)
+    }
+}
+
+/// The pool of a message: its own, or its stream's. A name that is gone since a reload falls back
+/// to the first.
+pub fn pool_of(config: &Config, pool: &str, stream: &str) -> u16 {
+    let named = (!pool.is_empty())
+        .then(|| config.pool_named(pool))
+        .flatten();
+    let of_stream = || config.stream_named(stream).map(|s| config.streams[s].pool);
+    named.or_else(of_stream).unwrap_or(0) as u16
+}
+
+fn class(n: u8) -> Class {
+    match n {
+        0 => Class::Transactional,
+        1 => Class::Normal,
+        _ => Class::Bulk,
+    }
+}

@@ -1,0 +1,207 @@
+//! Due → Plan: where the mail of a domain goes now.
+//!
+//! [`Router::route`] asks the configuration's routes first, then DNS through [`dns`]. The rules
+//! are [`courser_core::route`]'s; this drives them.
+
+pub mod dns;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use courser_core::dns::{Name, Question};
+use courser_core::limits::MX_HOSTS_MAX;
+use courser_core::mail::address::Domain;
+use courser_core::route::{FamilyOrder, FixedHost, MxLookup, Options, Plan, RouteError, Step};
+use courser_core::smtp::reply::EnhancedCode;
+
+use self::dns::Dns;
+use crate::config::{AddressFamily, Config, Host, Route};
+use crate::net::clock;
+
+/// Where a domain's mail goes.
+#[derive(Clone, Debug)]
+pub struct Routed {
+    /// Hosts and addresses.
+    pub plan: Arc<Plan>,
+    /// They speak LMTP.
+    pub lmtp: bool,
+}
+
+/// The options of the core's rules, from the configuration.
+pub fn options(config: &Config, own_addresses: &[std::net::IpAddr]) -> Options {
+    let name = |text: &str| Name::parse(text).ok();
+    let delivery = &config.delivery;
+    Options {
+        order: match delivery.address_family {
+            AddressFamily::Ipv4First => FamilyOrder::Prefer4,
+            AddressFamily::Ipv6First => FamilyOrder::Prefer6,
+            AddressFamily::Interleave => FamilyOrder::Interleave,
+            AddressFamily::Ipv4Only => FamilyOrder::Only4,
+            AddressFamily::Ipv6Only => FamilyOrder::Only6,
+        },
+        own_names: delivery
+            .own_names
+            .iter()
+            .filter_map(|n| name(n))
+            .chain(name(&config.hostname))
+            .collect(),
+        own_addresses: delivery
+            .own_addresses
+            .iter()
+            .chain(own_addresses)
+            .copied()
+            .collect(),
+        allow_special: delivery.allow_private.iter().map(|n| n.parts()).collect(),
+        port: delivery.port,
+        ..Options::default()
+    }
+}
+
+/// Routes domains for one shard.
+pub struct Router {
+    dns: Rc<Dns>,
+    options: Arc<Options>,
+    config: Arc<Config>,
+}
+
+impl Router {
+    /// A router over `dns`.
+    pub fn new(dns: Rc<Dns>, options: Arc<Options>, config: Arc<Config>) -> Self {
+        Self {
+            dns,
+            options,
+            config,
+        }
+    }
+
+    /// Where mail for `domain` goes. `seed` shuffles hosts of equal preference.
+    ///
+    /// # Errors
+    /// Why nowhere, or not now.
+    pub async fn route(&self, domain: &str, seed: u64) -> Result<Routed, RouteError> {
+        let ascii = Name::from_domain(domain).map(|n| n.as_str().to_owned());
+        let key = ascii.as_deref().unwrap_or(domain);
+        let Some(route) = self.config.route_for(key) else {
+            let lookup = match Domain::parse(domain) {
+                Ok(parsed) => MxLookup::new(parsed, self.options.clone(), seed),
+                // Says in its own words that it is no domain.
+                Err(_) => MxLookup::new(Domain::Name(domain), self.options.clone(), seed),
+            };
+            let plan = self.drive(lookup).await?;
+            return Ok(Routed {
+                plan: Arc::new(plan),
+                lmtp: false,
+            });
+        };
+        let plan = if route.mx {
+            self.smart_host_mx(route, domain, seed).await?
+        } else {
+            self.fixed(route, domain, seed).await?
+        };
+        Ok(Routed {
+            plan: Arc::new(plan),
+            lmtp: route.lmtp,
+        })
+    }
+
+    async fn fixed(&self, route: &Route, domain: &str, seed: u64) -> Result<Plan, RouteError> {
+        let hosts = route.to.iter().enumerate().filter_map(|(i, target)| {
+            let port = target.port.unwrap_or(self.options.port);
+            // In the order of the file: the first one that answers.
+            let preference = u16::try_from(i).unwrap_or(u16::MAX);
+            match &target.host {
+                Host::Address(ip) => Some(FixedHost::Address {
+                    address: SocketAddr::new(*ip, port),
+                    preference,
+                }),
+                Host::Name(name) => {
+                    let name = Name::parse(name).ok()?;
+                    Some(FixedHost::Name {
+                        name,
+                        port,
+                        preference,
+                    })
+                }
+            }
+        });
+        self.drive(MxLookup::fixed(domain, hosts, self.options.clone(), seed))
+            .await
+    }
+
+    /// The MX hosts of each domain that the route names, one after the other.
+    async fn smart_host_mx(
+        &self,
+        route: &Route,
+        domain: &str,
+        seed: u64,
+    ) -> Result<Plan, RouteError> {
+        let mut whole: Option<Plan> = None;
+        let mut trouble = None;
+        for target in &route.to {
+            let Host::Name(name) = &target.host else {
+                continue;
+            };
+            let options = Options {
+                port: target.port.unwrap_or(self.options.port),
+                ..(*self.options).clone()
+            };
+            match self
+                .drive(MxLookup::new(Domain::Name(name), Arc::new(options), seed))
+                .await
+            {
+                Ok(plan) => match &mut whole {
+                    None => whole = Some(plan),
+                    Some(whole) => {
+                        let room = MX_HOSTS_MAX.saturating_sub(whole.hosts.len());
+                        whole.hosts.extend(plan.hosts.into_iter().take(room));
+                        whole.valid_for = whole.valid_for.min(plan.valid_for);
+                    }
+                },
+                Err(error) => trouble = Some(error),
+            }
+        }
+        match (whole, trouble) {
+            (Some(plan), _) => Ok(plan),
+            // A slip of ours bounces nothing.
+            (None, Some(error)) => Err(RouteError {
+                permanent: false,
+                enhanced: EnhancedCode::new(4, 4, 4),
+                text: format!("the route for {domain} leads nowhere: {}", error.text),
+                ..error
+            }),
+            (None, None) => self.fixed(route, domain, seed).await,
+        }
+    }
+
+    async fn drive(&self, mut lookup: MxLookup) -> Result<Plan, RouteError> {
+        loop {
+            let mut questions: Vec<Question> = Vec::new();
+            loop {
+                match lookup.poll() {
+                    Step::Ask(question) => questions.push(question),
+                    Step::Done(result) => return result,
+                    Step::Wait => break,
+                }
+            }
+            // All are asked before the first is awaited, so they go out together.
+            let mut open: Vec<_> = questions
+                .into_iter()
+                .map(|question| {
+                    let dns = self.dns.clone();
+                    let asked = question.clone();
+                    (
+                        question,
+                        crate::net::ring::spawn(async move { dns.ask_patiently(asked).await }),
+                    )
+                })
+                .collect();
+            debug_assert!(!open.is_empty(), "a lookup that waits has asked something");
+            for (question, answer) in open.drain(..) {
+                if let Ok(answer) = answer.await {
+                    lookup.answer(clock::now(), &question, &answer);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,620 @@
+//! `courser serve`: everything starts, runs and ends here.
+//!
+//! Start: configuration → control socket (so that two servers don't begin) → listeners bound →
+//! event log → spool, with its recovery → shards → control plane. End: listeners closed → sessions
+//! finish what they have, within the drain time → shards → spool → event log.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use courser_core::traffic::scheduler::SourceId;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::config::{self, Config, reload_plan};
+use crate::control::protocol::{
+    Filter, Gauges, Pong, QueuePage, Request, Response, Status, Subject, Time, Totals,
+};
+use crate::control::server::BoxFuture;
+use crate::control::{ControlBackend, ControlServer};
+use crate::events::{Event, EventKind, EventLog};
+use crate::intake::clients::Clients;
+use crate::intake::smtp::Entrance;
+use crate::logging::LogHandle;
+use crate::net::tcp::BoundListener;
+use crate::queue::providers::Providers;
+use crate::shard::control::ShardStatus;
+use crate::shard::shared::{Mail, Shared};
+use crate::shard::{self, admit};
+use crate::spool::{SpoolState, Store};
+
+/// How often the end of draining, and the spool's state, are looked at.
+const LOOK: Duration = Duration::from_millis(50);
+/// The control plane's threads: it is never on the path of a message.
+const CONTROL_THREADS: usize = 1;
+/// Sockets of the resolver in each shard: each adds a port that a spoofer has to guess.
+const DNS_SOCKETS: u16 = 4;
+
+/// Runs the server until it is told to stop.
+///
+/// # Errors
+/// Whatever keeps it from starting, in words that say what to do.
+pub fn run(path: &Path, config: Config, logging: LogHandle) -> anyhow::Result<()> {
+    let started = Time::now();
+    raise_open_files(config.limits.open_files);
+    let config = Arc::new(config);
+    let shards = match config.server.shards {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        n => n,
+    };
+    let control = ControlServer::bind(&config.server.control_socket)?;
+    let mut doors = bind(&config, shards)?;
+    let log = EventLog::open(&config.events.dir, config.events.options())
+        .map_err(|e| anyhow::anyhow!("the event log in {}: {e}", config.events.dir.display()))?;
+    let sink = log.sink();
+    let (spool, recovery) = Store::open(&config.spool.dir, config.spool.options())?;
+    tracing::info!(
+        messages = recovery.messages.len(),
+        segments = recovery.segments,
+        took_ms = recovery.took.as_millis() as u64,
+        "the spool is open"
+    );
+    let shared = Shared::new(config.clone(), spool.clone(), sink.clone(), shards);
+    let say = |kind| sink.send_blocking(&mut vec![Event::now(kind)]);
+    for damage in &recovery.warnings {
+        say(EventKind::Damage(Box::new(damage.into())));
+    }
+    let providers = Arc::new(Providers::new(&config));
+    let own: Vec<_> = doors
+        .iter()
+        .map(|(_, bound)| bound[0].address().ip())
+        .filter(|ip| !ip.is_unspecified())
+        .collect();
+    let mut threads: Vec<JoinHandle<io::Result<()>>> = Vec::new();
+    for index in 0..shards {
+        let start = shard::Start {
+            index,
+            shared: shared.clone(),
+            listeners: doors
+                .iter_mut()
+                .filter_map(|(e, bound)| Some((e.clone(), bound.pop()?)))
+                .collect(),
+            dns: dns_config(&config)?,
+            routing: crate::route::options(&config, &own),
+            providers: providers.clone(),
+        };
+        let thread = std::thread::Builder::new().name(format!("shard-{index}"));
+        threads.push(thread.spawn(move || shard::run(start))?);
+    }
+    let messages = recovery.messages.len() as u64;
+    let source = |name: &str| {
+        config
+            .sources
+            .iter()
+            .position(|s| &*s.name == name)
+            .map(|i| SourceId(i as u16))
+    };
+    let deliveries = admit::recovered(recovery.messages, source, |turn, entries| {
+        shared.deliveries.take_anyway(entries.len() as u64);
+        let mail = Mail::Deliveries {
+            domain: Arc::from(""),
+            routed: None,
+            entries,
+        };
+        shared.inboxes[turn % shards].put(mail);
+    });
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    say(EventKind::Started {
+        version: version.clone(),
+        pid: std::process::id(),
+        messages,
+        deliveries,
+    });
+    for (entrance, _) in &doors {
+        let terms = entrance.terms();
+        tracing::info!(listener = %terms.listener.name, addresses = ?terms.listener.address, "listening");
+    }
+    let pong = Pong {
+        version,
+        pid: std::process::id(),
+        hostname: config.hostname.to_string(),
+        started,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(CONTROL_THREADS)
+        .thread_name("control")
+        .enable_all()
+        .build()?;
+    let plane = Arc::new(Plane {
+        shared: shared.clone(),
+        pong,
+        path: path.to_owned(),
+        logging,
+        entrances: doors.iter().map(|d| d.0.clone()).collect(),
+    });
+    let reason = runtime.block_on(control_plane(plane, control, &threads))?;
+    for inbox in &shared.inboxes {
+        inbox.put(Mail::Stop);
+    }
+    let mut trouble = None;
+    for thread in threads {
+        match thread.join() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                trouble = Some(anyhow::anyhow!(
+                    "a shard ended: {error}; is io_uring allowed here (sysctl kernel.io_uring_disabled, seccomp)?"
+                ))
+            }
+            Err(_) => trouble = Some(anyhow::anyhow!("a shard panicked; see the log")),
+        }
+    }
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    let rest = shared.deliveries.used();
+    spool.close();
+    sink.send_blocking(&mut vec![Event::now(EventKind::Stopped {
+        reason: reason.clone(),
+        deliveries: rest,
+    })]);
+    log.close();
+    tracing::info!(%reason, deliveries = rest, "stopped");
+    trouble.map_or(Ok(()), Err)
+}
+
+/// Entrances with one bound listener for each shard.
+type Doors = Vec<(Arc<Entrance>, Vec<BoundListener>)>;
+
+fn bind(config: &Config, shards: usize) -> io::Result<Doors> {
+    let mut doors = Doors::new();
+    for listener in &config.listeners {
+        let clients = Arc::new(Clients::default());
+        for address in &listener.address {
+            let entrance = Arc::new(Entrance::new(listener.clone(), clients.clone()));
+            doors.push((entrance, BoundListener::bind(*address, shards)?));
+        }
+    }
+    Ok(doors)
+}
+
+/// As many open files as the configuration asks for, or as the system gives.
+fn raise_open_files(wanted: u64) {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: getrlimit fills the struct that it is given.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return;
+    }
+    if wanted > limit.rlim_max {
+        tracing::warn!(
+            wanted,
+            hard_limit = limit.rlim_max,
+            "fewer open files are allowed than limits.open_files asks for; raise the hard limit (LimitNOFILE=)"
+        );
+    }
+    limit.rlim_cur = wanted.clamp(limit.rlim_cur, limit.rlim_max.max(limit.rlim_cur));
+    // SAFETY: setrlimit reads the struct that it is given.
+    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+}
+
+fn dns_config(config: &Config) -> anyhow::Result<courser_core::dns::Config> {
+    let d = &config.dns;
+    let mut servers: Vec<_> = d.servers.iter().map(|s| s.0).collect();
+    if servers.is_empty() {
+        servers = name_servers(&d.resolv_conf)?;
+    }
+    let mut dns = courser_core::dns::Config::new(servers);
+    dns.sockets = DNS_SOCKETS;
+    dns.case_randomisation = d.mixed_case;
+    dns.udp_timeout = d.timeout;
+    dns.tcp_timeout = d.timeout * 2;
+    dns.give_up = d.timeout * d.attempts.max(1) * 2;
+    dns.ttl_min = d.ttl_min;
+    dns.ttl_max = d.ttl_max;
+    dns.negative_ttl_max = d.negative_ttl_max;
+    dns.cache_entries_max = d.cache_entries;
+    Ok(dns)
+}
+
+/// The `nameserver` lines of resolv.conf.
+fn name_servers(path: &Path) -> anyhow::Result<Vec<std::net::SocketAddr>> {
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        anyhow::anyhow!("{}: {e}; name the resolvers in dns.servers", path.display())
+    })?;
+    let servers: Vec<_> = text
+        .lines()
+        .filter_map(|line| {
+            let ip = line
+                .trim()
+                .strip_prefix("nameserver")?
+                .trim()
+                .split('%')
+                .next()?;
+            Some(std::net::SocketAddr::new(ip.parse().ok()?, 53))
+        })
+        .collect();
+    anyhow::ensure!(
+        !servers.is_empty(),
+        "{} names no nameserver; name the resolvers in dns.servers",
+        path.display()
+    );
+    Ok(servers)
+}
+
+/// Signals, the control socket and the watch over draining; gives the reason for the end.
+async fn control_plane(
+    plane: Arc<Plane>,
+    control: ControlServer,
+    threads: &[JoinHandle<io::Result<()>>],
+) -> io::Result<String> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let shared = plane.shared.clone();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let backend = plane.clone();
+    let serving = tokio::spawn(async move {
+        control
+            .run(backend, async move {
+                let _ = stopped.await;
+            })
+            .await
+    });
+    let (mut term, mut int, mut hup) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::hangup())?,
+    );
+    let mut state = SpoolState::Open;
+    let mut looks = tokio::time::interval(LOOK);
+    let mut reason = String::new();
+    let mut drain_ends: Option<tokio::time::Instant> = None;
+    loop {
+        let begin = tokio::select! {
+            _ = term.recv() => Some("SIGTERM"),
+            _ = int.recv() => Some("SIGINT"),
+            _ = hup.recv() => {
+                match plane.reload() {
+                    Response::Error { message, .. } => tracing::error!("the configuration was not read again: {message}"),
+                    Response::Reloaded { applied, needs_restart } => {
+                        tracing::info!(?applied, ?needs_restart, "the configuration was read again");
+                    }
+                    _ => {}
+                }
+                None
+            }
+            _ = looks.tick() => None,
+        };
+        if let Some(begin) = begin {
+            if drain_ends.is_some() {
+                // Asked twice: what is in flight is left as it is, and tried again after a start.
+                begin.clone_into(&mut reason);
+                break;
+            }
+            begin.clone_into(&mut reason);
+            shared.drain();
+        }
+        if shared.is_draining() && drain_ends.is_none() {
+            if reason.is_empty() {
+                "told to by the control socket".clone_into(&mut reason);
+            }
+            tracing::info!(%reason, "stopping: nothing more is accepted, what is in flight is finished");
+            drain_ends =
+                Some(tokio::time::Instant::now() + plane.shared.config().server.drain_timeout);
+        }
+        if let Some(end) = drain_ends {
+            if shared.busy() == 0 && shared.intake_sessions.used() == 0 {
+                break;
+            }
+            if tokio::time::Instant::now() >= end {
+                tracing::warn!(
+                    sessions = shared.busy(),
+                    "the drain time is over; what is in flight is tried again after the next start"
+                );
+                break;
+            }
+        }
+        if threads.iter().any(JoinHandle::is_finished) {
+            "a shard ended".clone_into(&mut reason);
+            break;
+        }
+        let now = shared.spool.status().state;
+        if now != state {
+            let (word, why) = match &now {
+                SpoolState::Open => ("open", String::new()),
+                SpoolState::NearlyFull { reason } => ("nearly-full", reason.to_string()),
+                SpoolState::Trouble { reason } => ("trouble", reason.to_string()),
+                SpoolState::Failed { reason } => ("failed", reason.to_string()),
+            };
+            let mut event = vec![Event::now(EventKind::Spool {
+                state: word.into(),
+                reason: why,
+            })];
+            shared.events.send(&mut event).await;
+            state = now;
+        }
+    }
+    let _ = stop.send(());
+    let _ = tokio::time::timeout(Duration::from_secs(2), serving).await;
+    Ok(reason)
+}
+
+/// Answers the control socket by asking every shard.
+struct Plane {
+    shared: Arc<Shared>,
+    pong: Pong,
+    path: PathBuf,
+    logging: LogHandle,
+    entrances: Vec<Arc<Entrance>>,
+}
+
+impl Plane {
+    async fn ask(&self, request: &Request) -> Vec<Response> {
+        let mut open = Vec::new();
+        for inbox in &self.shared.inboxes {
+            let (answer, answered) = oneshot::channel();
+            inbox.put(Mail::Control(request.clone(), answer));
+            open.push(answered);
+        }
+        let mut answers = Vec::new();
+        for answered in open {
+            if let Ok(answer) = answered.await {
+                answers.push(answer);
+            }
+        }
+        answers
+    }
+
+    async fn queue_list(&self, request: Request) -> Response {
+        let limit = match &request {
+            Request::QueueList { limit, .. } => *limit,
+            _ => 0,
+        };
+        let mut all = QueuePage {
+            total: Some(0),
+            ..QueuePage::default()
+        };
+        let mut more = false;
+        for answer in self.ask(&request).await {
+            if let Response::Queue(page) = answer {
+                more |= page.next.is_some();
+                all.rows.extend(page.rows);
+                all.total = all.total.zip(page.total).map(|(a, b)| a + b);
+            }
+        }
+        all.rows.sort_by_key(|r| (r.id.message, r.id.recipient));
+        if all.rows.len() > limit {
+            all.rows.truncate(limit);
+            more = true;
+        }
+        all.next = if more {
+            all.rows.last().map(|r| r.id.to_string())
+        } else {
+            None
+        };
+        Response::Queue(all)
+    }
+
+    async fn status(&self) -> Response {
+        let mut open = Vec::new();
+        for inbox in &self.shared.inboxes {
+            let (answer, answered) = oneshot::channel();
+            inbox.put(Mail::Status(answer));
+            open.push(answered);
+        }
+        let (mut totals, mut gauges, mut lanes) =
+            (Totals::default(), Gauges::default(), Vec::new());
+        for answered in open {
+            let Ok(ShardStatus {
+                totals: t,
+                gauges: g,
+                lanes: l,
+            }) = answered.await
+            else {
+                continue;
+            };
+            totals.add(&t);
+            gauges.add(&g);
+            lanes.extend(l);
+        }
+        lanes.sort_by_key(|l: &crate::control::protocol::LaneRow| {
+            std::cmp::Reverse(l.ready + l.deferred + l.in_flight)
+        });
+        let spool = self.shared.spool.status();
+        gauges.intake_sessions = self.shared.intake_sessions.used();
+        gauges.spool_bytes = spool.bytes;
+        gauges.spool_free_bytes = spool.free_bytes;
+        gauges.memory_bytes = resident_bytes();
+        let mut warnings = Vec::new();
+        match &spool.state {
+            SpoolState::Open => {}
+            SpoolState::NearlyFull { reason } => warnings.push(format!(
+                "the spool is nearly full, messages are refused: {reason}"
+            )),
+            SpoolState::Trouble { reason } => warnings.push(format!(
+                "writing to the spool failed, messages are refused: {reason}"
+            )),
+            SpoolState::Failed { reason } => warnings.push(format!(
+                "the spool has failed, nothing is accepted or delivered until a restart: {reason}"
+            )),
+        }
+        if spool.damaged > 0 {
+            warnings.push(format!(
+                "{} damaged records were found in the spool; see {}/corrupt",
+                spool.damaged,
+                self.shared.config().spool.dir.display()
+            ));
+        }
+        if self.shared.queue_is_full() {
+            warnings
+                .push("the queue is full, messages are refused (limits.max_deliveries)".to_owned());
+        }
+        let events = self.shared.events.status();
+        if let Some(trouble) = events.trouble {
+            warnings.push(format!("events can't be written: {trouble}"));
+        }
+        Response::Status(Box::new(Status {
+            server: self.pong.clone(),
+            now: Time::now(),
+            draining: self.shared.is_draining(),
+            shards: self.shared.inboxes.len() as u32,
+            totals,
+            gauges,
+            lanes,
+            warnings,
+        }))
+    }
+
+    /// Reads the configuration again and puts in force what can be.
+    fn reload(&self) -> Response {
+        let new = match config::load(&self.path) {
+            Ok(new) => new,
+            Err(error) => {
+                self.tell_reload(false, Vec::new(), vec![error.to_string()]);
+                return Response::error(error.to_string(), "the old configuration stays in force");
+            }
+        };
+        let old = self.shared.config();
+        let plan = reload_plan(&old, &new);
+        let new = Arc::new(plan.merged(&old, new));
+        self.shared.set_config(new.clone());
+        self.logging.set_level(new.log.level);
+        let providers = Arc::new(Providers::new(&new));
+        for entrance in &self.entrances {
+            if let Some(listener) = new
+                .listeners
+                .iter()
+                .find(|l| l.name == entrance.terms().listener.name)
+            {
+                entrance.reload(listener.clone());
+            }
+        }
+        for inbox in &self.shared.inboxes {
+            inbox.put(Mail::Reload(new.clone(), providers.clone()));
+        }
+        let applied: Vec<String> = plan.applied.iter().map(ToString::to_string).collect();
+        let needs_restart: Vec<String> =
+            plan.needs_restart.iter().map(ToString::to_string).collect();
+        self.tell_reload(true, applied.clone(), needs_restart.clone());
+        Response::Reloaded {
+            applied,
+            needs_restart,
+        }
+    }
+
+    fn tell_reload(&self, applied: bool, changed: Vec<String>, problems: Vec<String>) {
+        let event = Event::now(EventKind::Reloaded {
+            applied,
+            changed,
+            problems,
+        });
+        self.shared.events.try_send(&mut vec![event]);
+    }
+}
+
+impl ControlBackend for Plane {
+    fn call(&self, request: Request) -> BoxFuture<'_, Response> {
+        Box::pin(async move {
+            match request {
+                Request::Ping => Response::Pong(self.pong.clone()),
+                Request::Status => self.status().await,
+                Request::QueueList { .. } => self.queue_list(request).await,
+                Request::QueueShow { .. } => {
+                    let mut deliveries = Vec::new();
+                    for answer in self.ask(&request).await {
+                        if let Response::Deliveries { deliveries: some } = answer {
+                            deliveries.extend(some);
+                        }
+                    }
+                    deliveries.sort_by_key(|d: &crate::control::protocol::DeliveryDetail| {
+                        (d.row.id.message, d.row.id.recipient)
+                    });
+                    Response::Deliveries { deliveries }
+                }
+                Request::Reload => self.reload(),
+                Request::Drain => {
+                    self.shared.drain();
+                    Response::Draining
+                }
+                Request::Events { .. } => Response::error("events are a stream", ""),
+                Request::Hold { .. }
+                | Request::Release { .. }
+                | Request::Retry { .. }
+                | Request::Bounce { .. }
+                | Request::Drop { .. } => {
+                    let mut count = 0;
+                    for answer in self.ask(&request).await {
+                        if let Response::Changed { count: some } = answer {
+                            count += some;
+                        }
+                    }
+                    Response::Changed { count }
+                }
+            }
+        })
+    }
+
+    fn events(&self, filter: Filter) -> mpsc::Receiver<serde_json::Value> {
+        let (send, receive) = mpsc::channel(1024);
+        let mut tap = self.shared.events.subscribe();
+        tokio::spawn(async move {
+            while let Ok(event) = tap.recv().await {
+                if event_is_meant(&event, &filter) {
+                    let Ok(value) = serde_json::to_value(&*event) else {
+                        continue;
+                    };
+                    // Full: the client reads too slowly, and is let go.
+                    if send.try_send(value).is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        receive
+    }
+}
+
+fn event_is_meant(event: &Event, filter: &Filter) -> bool {
+    if filter.is_everything() {
+        return true;
+    }
+    let Some(e) = event.delivery() else {
+        return false;
+    };
+    filter.matches(&Subject {
+        message: e.message.message.0,
+        recipient_index: e.delivery.delivery.recipient.unwrap_or_default(),
+        sender: &e.message.sender,
+        recipient: &e.delivery.recipient,
+        domain: &e.delivery.domain,
+        tenant: &e.message.tenant,
+        campaign: &e.message.campaign,
+        stream: &e.message.stream,
+        provider: e
+            .lane
+            .as_ref()
+            .map(|l| l.provider.as_str())
+            .filter(|p| !p.is_empty()),
+        state: filter
+            .state
+            .unwrap_or(crate::control::protocol::DeliveryState::InFlight),
+    })
+}
+
+/// Resident memory of this process.
+fn resident_bytes() -> u64 {
+    static PAGE: AtomicU64 = AtomicU64::new(0);
+    if PAGE.load(Ordering::Relaxed) == 0 {
+        // SAFETY: sysconf only reads.
+        PAGE.store(
+            unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.max(4096) as u64,
+            Ordering::Relaxed,
+        );
+    }
+    let pages = std::fs::read_to_string("/proc/self/statm")
+        .ok()
+        .and_then(|s| s.split_whitespace().nth(1)?.parse::<u64>().ok())
+        .unwrap_or(0);
+    pages * PAGE.load(Ordering::Relaxed)
+}

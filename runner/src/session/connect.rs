@@ -1,0 +1,222 @@
+//! Plan → a connection that takes transactions: host after host, address after address.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use courser_core::feedback::verdict::Cause as LocalCause;
+use courser_core::feedback::verdict::{Stage, Verdict};
+use courser_core::route::Plan;
+use courser_core::smtp::client::{self, Event, Failure, Options, State, TlsMode};
+use courser_core::smtp::extension::Capabilities;
+use tokio::sync::Notify;
+
+use super::link::{Link, Paused};
+use super::transaction::Transactions;
+use super::{LaneTask, failure_verdict};
+use crate::feedback::settle::Said;
+use crate::net::clock;
+use crate::net::tcp::Stream;
+use crate::shard::Shard;
+
+/// Who is at the other end.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Its name in the plan.
+    pub host: Arc<str>,
+    /// Its address.
+    pub address: SocketAddr,
+    /// Our address.
+    pub local: IpAddr,
+    /// How long connect, greeting and EHLO took.
+    pub connect: Duration,
+    /// What it offers.
+    pub capabilities: Capabilities,
+}
+
+/// No host of the plan takes us now.
+#[derive(Clone, Debug)]
+pub struct Unreachable {
+    /// What the last one's trouble means.
+    pub verdict: Verdict,
+    /// It, in words: the peer's reply or the local cause.
+    pub said: Said,
+    /// Which host.
+    pub host: Option<Arc<str>>,
+    /// Which address.
+    pub address: Option<SocketAddr>,
+}
+
+/// Tries the hosts of `plan` in order, at most `max_hosts` of them, leaving out those that are
+/// known to be dead.
+///
+/// # Errors
+/// The trouble of the last host that was tried, or of the first dead one if all are.
+pub async fn establish(
+    shard: &Rc<Shard>,
+    task: &LaneTask,
+    plan: &Plan,
+) -> Result<(Link, Peer), Unreachable> {
+    let config = shard.config();
+    let mut last = Unreachable {
+        verdict: LocalCause::Unreachable.verdict(),
+        said: Said::locally("no host of the domain has an address that the source can reach"),
+        host: None,
+        address: None,
+    };
+    for host in plan.hosts.iter().take(config.delivery.max_hosts) {
+        for &ip in &host.addresses {
+            let address = SocketAddr::new(ip, host.port);
+            if task
+                .source_address
+                .is_some_and(|s| s.is_ipv4() != ip.is_ipv4())
+            {
+                continue;
+            }
+            if shard.host_dead_until(address).is_some() {
+                if last.host.is_none() {
+                    last.said = Said::locally(format!(
+                        "{} [{ip}] could not be reached a while ago",
+                        host.name
+                    ));
+                    last.host = Some(host.name.clone());
+                    last.address = Some(address);
+                    last.verdict = LocalCause::Unreachable.verdict();
+                }
+                continue;
+            }
+            let host = host.name.clone();
+            match reach(shard, task, host.clone(), address).await {
+                Ok(done) => {
+                    shard.host_alive(address);
+                    return Ok(done);
+                }
+                Err(trouble) => {
+                    if trouble.host_is_dead {
+                        shard.host_failed(address);
+                    }
+                    last = trouble.unreachable;
+                }
+            }
+        }
+    }
+    Err(last)
+}
+
+struct Trouble {
+    unreachable: Unreachable,
+    host_is_dead: bool,
+}
+
+/// Connects to one address and speaks until the session takes transactions.
+async fn reach(
+    shard: &Rc<Shard>,
+    task: &LaneTask,
+    host: Arc<str>,
+    address: SocketAddr,
+) -> Result<(Link, Peer), Trouble> {
+    let config = shard.config();
+    let began = clock::now();
+    let timeouts = &config.delivery.timeouts;
+    let stream = Stream::connect(address, task.source_address, timeouts.connect)
+        .await
+        .map_err(|error| {
+            let cause = match error.kind() {
+                std::io::ErrorKind::ConnectionRefused => LocalCause::Refused,
+                std::io::ErrorKind::TimedOut => LocalCause::ConnectTimeout,
+                std::io::ErrorKind::AddrNotAvailable => LocalCause::Local,
+                _ => LocalCause::Unreachable,
+            };
+            Trouble {
+                host_is_dead: cause != LocalCause::Local,
+                unreachable: Unreachable {
+                    verdict: cause.verdict(),
+                    said: Said::locally(format!("connect to {host} [{}]: {error}", address.ip())),
+                    host: Some(host.clone()),
+                    address: Some(address),
+                },
+            }
+        })?;
+    let local = stream.local().ip();
+    let options = Options {
+        lmtp: task.lmtp,
+        pipelining: config.delivery.pipelining && !shard.lies_about_pipelining(address),
+        chunking: config.delivery.chunking,
+        eight_bit: match config.delivery.eight_bit {
+            crate::config::EightBit::Refuse => client::EightBit::Refuse,
+            crate::config::EightBit::Send => client::EightBit::SendAnyway,
+        },
+        tls: TlsMode::Off,
+        timeouts: client::Timeouts {
+            greeting: timeouts.greeting,
+            hello: timeouts.ehlo,
+            starttls: timeouts.ehlo,
+            mail: timeouts.mail,
+            rcpt: timeouts.rcpt,
+            data: timeouts.data,
+            block: timeouts.data_block,
+            end: timeouts.data_end,
+            quit: timeouts.quit,
+        },
+        ..Options::new(task.ehlo_name.clone())
+    };
+    let mut link = Link::new(stream, options);
+    let mut ready: Option<Capabilities> = None;
+    let mut broken: Option<(Failure, Unreachable)> = None;
+    let never = Notify::new();
+    let paused = {
+        let mut hear = |machine: &client::Session, _: &mut Transactions, event: Event| match event {
+            Event::Ready(capabilities) => ready = Some(capabilities),
+            Event::Broken { failure } => {
+                let verdict = failure_verdict(&failure, machine.reply(), task);
+                let mut said = super::failure_text(&failure, machine.reply());
+                if said.code.is_none() {
+                    said.text = format!("{host} [{}]: {}", address.ip(), said.text);
+                }
+                let unreachable = Unreachable {
+                    verdict,
+                    said,
+                    host: Some(host.clone()),
+                    address: Some(address),
+                };
+                broken = Some((failure, unreachable));
+            }
+            // Nothing was begun.
+            Event::Recipient { .. } | Event::Message { .. } | Event::Finished { .. } => {}
+        };
+        link.drive(&mut Transactions::default(), &mut hear, &never, None)
+            .await
+    };
+    match (paused, ready, broken) {
+        (Paused::CanBegin, Some(capabilities), _) => {
+            let connect = clock::now().since(began);
+            Ok((
+                link,
+                Peer {
+                    host,
+                    address,
+                    local,
+                    connect,
+                    capabilities,
+                },
+            ))
+        }
+        (_, _, Some((failure, unreachable))) => {
+            let host_is_dead = matches!(failure.state, State::Greeting | State::Hello);
+            Err(Trouble {
+                unreachable,
+                host_is_dead,
+            })
+        }
+        _ => Err(Trouble {
+            host_is_dead: true,
+            unreachable: Unreachable {
+                verdict: LocalCause::Closed(Stage::Greeting).verdict(),
+                said: Said::locally(format!("{host} [{}]: closed the connection", address.ip())),
+                host: Some(host),
+                address: Some(address),
+            },
+        }),
+    }
+}

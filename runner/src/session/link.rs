@@ -1,0 +1,313 @@
+//! A connection and its machine: bytes in, bytes out, deadlines, in the order that
+//! [`client::Session`] asks for. What the events mean is the caller's business.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use courser_core::smtp::client::{self, Event, Input, Output, TransactionId};
+use courser_core::time::Instant;
+use tokio::sync::Notify;
+
+use super::transaction::Transactions;
+use crate::net::clock;
+use crate::net::op::Receive;
+use crate::net::tcp::Stream;
+
+/// Bytes of one receive: replies are short, and thousands of sessions wait in one at a time.
+pub const RECEIVE_BYTES: usize = 1024;
+/// Commands that are gathered before they are sent.
+pub const COMMAND_BYTES: usize = 8192;
+/// Bytes of a body that go to the kernel in one operation: after each the block timeout
+/// (RFC 5321 4.5.3.2.5) starts again.
+pub const SEND_STEP_BYTES: usize = 256 * 1024;
+
+/// One connection with its machine.
+pub struct Link {
+    stream: Stream,
+    machine: client::Session,
+    receiving: Option<Pin<Box<Receive>>>,
+    deadline: Option<Instant>,
+    /// What came and the machine hasn't taken: it takes a reply at a time.
+    heard: Vec<u8>,
+    taken: usize,
+    ended: bool,
+}
+
+/// Why [`Link::drive`] came back.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Paused {
+    /// The machine takes another transaction and has nothing else under way that could be waited
+    /// for first, or `wake` rang.
+    CanBegin,
+    /// Close it; everything begun has been told.
+    Over,
+}
+
+impl Link {
+    /// A link whose machine waits for the greeting.
+    pub fn new(stream: Stream, options: client::Options) -> Self {
+        Self {
+            stream,
+            machine: client::Session::new(clock::now(), options),
+            receiving: None,
+            deadline: None,
+            heard: Vec::new(),
+            taken: 0,
+            ended: false,
+        }
+    }
+
+    /// The machine, to begin transactions and to read the reply behind an event.
+    pub fn machine(&mut self) -> &mut client::Session {
+        &mut self.machine
+    }
+
+    /// The socket.
+    pub fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    /// Lets the machine speak and listen until it is ready for another transaction or over. Every
+    /// event goes to `hear`, with the machine for its reply and the transactions.
+    ///
+    /// With `idle`, it first waits for the peer or for the bell, at most that long.
+    pub async fn drive(
+        &mut self,
+        transactions: &mut Transactions,
+        hear: &mut impl FnMut(&client::Session, &mut Transactions, Event),
+        wake: &Notify,
+        idle: Option<Duration>,
+    ) -> Paused {
+        let mut idle = idle;
+        loop {
+            if self.speak(transactions, hear).await {
+                self.stream.abort();
+                return Paused::Over;
+            }
+            match idle.take() {
+                None if self.machine.can_begin() => return Paused::CanBegin,
+                Some(left) if self.machine.can_begin() => {
+                    tokio::select! {
+                        biased;
+                        () = self.listen() => {}
+                        () = wake.notified() => return Paused::CanBegin,
+                        () = tokio::time::sleep(left) => return Paused::CanBegin,
+                    }
+                }
+                _ => self.listen().await,
+            }
+        }
+    }
+
+    /// Polls the machine until it waits, and sends all that it said in as few operations as it
+    /// takes. `true` if it is over.
+    async fn speak(
+        &mut self,
+        transactions: &mut Transactions,
+        hear: &mut impl FnMut(&client::Session, &mut Transactions, Event),
+    ) -> bool {
+        loop {
+            let mut outbox = Outbox::default();
+            let mut sent: Vec<TransactionId> = Vec::new();
+            let over = loop {
+                match self.machine.poll(clock::now(), transactions, outbox.room()) {
+                    Output::Send(n) => outbox.said(n),
+                    Output::BufferTooSmall => outbox.cut(),
+                    Output::SendBody { txn, framing } => {
+                        outbox.cut();
+                        if let Some(transaction) = transactions.get(txn) {
+                            transaction.wire_body(framing, &mut outbox.parts);
+                        }
+                        sent.push(txn);
+                    }
+                    Output::Event(event) => hear(&self.machine, transactions, event),
+                    Output::StartTls => {
+                        // Options never ask for TLS as long as there is no handshake to do.
+                        let _ = self.machine.handle(clock::now(), Input::TlsFailed);
+                    }
+                    Output::Wait(deadline) => {
+                        self.deadline = deadline;
+                        break false;
+                    }
+                    Output::Close => break true,
+                }
+            };
+            outbox.cut();
+            if outbox.parts.is_empty() {
+                if over || !self.hand_in() {
+                    return over;
+                }
+                continue;
+            }
+            let went_out = self.send(outbox.parts).await;
+            let now = clock::now();
+            for txn in sent {
+                if went_out {
+                    if let Some(t) = transactions.get_mut(txn) {
+                        t.sent = Some(now);
+                    }
+                    let _ = self.machine.handle(now, Input::BodySent(txn));
+                }
+            }
+            if over {
+                return true;
+            }
+        }
+    }
+
+    /// Gives the machine more of what came; `false` if there is nothing.
+    fn hand_in(&mut self) -> bool {
+        let now = clock::now();
+        if self.taken < self.heard.len() {
+            match self
+                .machine
+                .handle(now, Input::Received(&self.heard[self.taken..]))
+            {
+                Ok(taken) if taken > 0 => self.taken += taken,
+                // Nothing is taken any more: the session is over.
+                _ => self.taken = self.heard.len(),
+            }
+            return true;
+        }
+        if self.ended {
+            self.ended = false;
+            return self.machine.handle(now, Input::Closed).is_ok();
+        }
+        false
+    }
+
+    /// Sends in steps; `false` when the peer is gone or too slow.
+    async fn send(&mut self, mut parts: Vec<Bytes>) -> bool {
+        loop {
+            let rest = split_off_after(&mut parts, SEND_STEP_BYTES);
+            let left = self
+                .deadline
+                .map_or(Duration::from_secs(600), |d| d.since(clock::now()));
+            let mut sending = Box::pin(self.stream.send(parts));
+            let outcome = tokio::time::timeout(left, &mut sending).await;
+            match outcome {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => {
+                    // What the peer said before it closed may be waiting: the receive tells.
+                    return false;
+                }
+                Err(_) => {
+                    self.stream.abort();
+                    let _ = sending.await;
+                    let _ = self.machine.handle(clock::now(), Input::DeadlinePassed);
+                    return false;
+                }
+            }
+            if rest.is_empty() {
+                return true;
+            }
+            let _ = self.machine.handle(clock::now(), Input::BodyProgress);
+            parts = rest;
+        }
+    }
+
+    /// Waits for bytes, the end of the stream or the deadline, and tells the machine. May be
+    /// dropped at any time: the receive stays under way.
+    async fn listen(&mut self) {
+        let receiving = self.receiving.get_or_insert_with(|| {
+            let mut buf = std::mem::take(&mut self.heard);
+            buf.clear();
+            buf.reserve(RECEIVE_BYTES);
+            Box::pin(self.stream.receive(buf))
+        });
+        let (result, buf) = match self.deadline {
+            None => receiving.as_mut().await,
+            Some(deadline) => {
+                let left = deadline.since(clock::now());
+                match tokio::time::timeout(left, receiving.as_mut()).await {
+                    Ok(done) => done,
+                    Err(_) => {
+                        let _ = self.machine.handle(clock::now(), Input::DeadlinePassed);
+                        return;
+                    }
+                }
+            }
+        };
+        self.receiving = None;
+        self.ended = !matches!(result, Ok(n) if n > 0);
+        self.heard = buf;
+        self.taken = 0;
+        self.hand_in();
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // Completes the pending receive, so the descriptor is freed.
+        self.stream.abort();
+    }
+}
+
+/// What the machine said and has not been sent.
+#[derive(Default)]
+struct Outbox {
+    parts: Vec<Bytes>,
+    text: Vec<u8>,
+    filled: usize,
+}
+
+impl Outbox {
+    fn room(&mut self) -> &mut [u8] {
+        if self.text.is_empty() {
+            self.text.resize(COMMAND_BYTES, 0);
+        }
+        &mut self.text[self.filled..]
+    }
+
+    fn said(&mut self, n: usize) {
+        self.filled += n;
+    }
+
+    /// Puts the commands so far in front of what follows.
+    fn cut(&mut self) {
+        if self.filled > 0 {
+            self.parts
+                .push(Bytes::copy_from_slice(&self.text[..self.filled]));
+            self.filled = 0;
+        }
+    }
+}
+
+/// Leaves about `bytes` in `parts` and gives back the rest.
+fn split_off_after(parts: &mut Vec<Bytes>, bytes: usize) -> Vec<Bytes> {
+    let mut left = bytes;
+    for i in 0..parts.len() {
+        if parts[i].len() > left {
+            let mut rest = parts.split_off(i);
+            if left > 0 {
+                parts.push(rest[0].split_to(left));
+            }
+            return rest;
+        }
+        left -= parts[i].len();
+    }
+    Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn splitting_keeps_every_byte_in_order() {
+        let whole: Vec<u8> = (0..1000u32).map(|i| i as u8).collect();
+        for step in [1, 7, 250, 999, 1000, 2000] {
+            let mut parts: Vec<Bytes> = whole.chunks(250).map(Bytes::copy_from_slice).collect();
+            let mut seen = Vec::new();
+            while !parts.is_empty() {
+                let rest = split_off_after(&mut parts, step);
+                let got: Vec<u8> = parts.iter().flat_map(|p| p.iter().copied()).collect();
+                assert!(!got.is_empty() && got.len() <= step);
+                seen.extend(got);
+                parts = rest;
+            }
+            assert_eq!(seen, whole);
+        }
+    }
+}

@@ -1,0 +1,411 @@
+//! Plan → Outcome: one delivery connection.
+//!
+//! | file | does |
+//! |---|---|
+//! | [`connect`] | finds a host that answers |
+//! | [`link`] | moves bytes between the socket and the core's client machine |
+//! | [`transaction`] | messages on their way |
+//! | this one | takes deliveries from the lane and reports what became of them |
+
+pub mod connect;
+pub mod link;
+pub mod transaction;
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use courser_core::feedback::verdict::{Cause as LocalCause, Class, Stage, Verdict};
+use courser_core::route::Plan;
+use courser_core::smtp::client::{
+    self, Cause, EhloName, Event, Failure, Outcome, State, TransactionId,
+};
+use courser_core::smtp::reply::Reply;
+use courser_core::traffic::scheduler::{LaneId, SessionId, SiteId, SourceId};
+
+use self::connect::Peer;
+use self::link::{Link, Paused};
+use self::transaction::{Leased, Transaction, Transactions};
+use crate::config::Config;
+use crate::feedback::settle::{Attempt, Fate, Said};
+use crate::net::clock;
+use crate::queue::message::Message;
+use crate::shard::{Shard, Work};
+
+/// What a session is for.
+#[derive(Clone)]
+pub struct LaneTask {
+    /// The connection, in the scheduler.
+    pub session: SessionId,
+    /// The lane.
+    pub lane: LaneId,
+    /// Hosts and addresses of its site.
+    pub plan: Arc<Plan>,
+    /// The site, for people.
+    pub site: Arc<str>,
+    /// The provider that a rule names.
+    pub provider: Option<Arc<str>>,
+    /// The source's name.
+    pub source: Arc<str>,
+    /// The address to send from.
+    pub source_address: Option<IpAddr>,
+    /// What the source calls itself.
+    pub ehlo_name: EhloName,
+    /// LMTP instead of SMTP.
+    pub lmtp: bool,
+    /// The configuration when the session began, for its verdict rules.
+    pub config: Arc<Config>,
+    /// The source's number.
+    pub source_id: SourceId,
+    /// The site's number.
+    pub site_id: SiteId,
+}
+
+/// Runs one connection from connect to QUIT.
+pub async fn run(shard: Rc<Shard>, task: LaneTask) {
+    let plan = task.plan.clone();
+    match connect::establish(&shard, &task, &plan).await {
+        Ok((link, peer)) => {
+            shard.session_opened(&task, &peer);
+            converse(&shard, &task, link, Rc::new(peer)).await;
+            shard.session_closed(&task);
+        }
+        Err(unreachable) => shard.lane_unreachable(&task, &unreachable),
+    }
+}
+
+async fn converse(shard: &Rc<Shard>, task: &LaneTask, mut link: Link, peer: Rc<Peer>) {
+    let config = shard.config();
+    let keepalive = config.delivery.idle_keepalive;
+    let bell = shard.bell(task);
+    let mut transactions = Transactions::default();
+    let mut next_id = 0;
+    let mut finished = 0_u32;
+    let mut idle_since = clock::now();
+    let mut quitting = false;
+    loop {
+        let mut idle = None;
+        if bell.close.get() && transactions.is_empty() && !quitting {
+            quitting = true;
+            link.machine().quit();
+        }
+        while !quitting && !bell.close.get() && link.machine().can_begin() {
+            match shard.take_work(task, peer.capabilities.rcpt_max) {
+                Work::Batch { message, leased } => {
+                    idle_since = clock::now();
+                    let id = TransactionId(next_id);
+                    next_id = next_id.wrapping_add(1);
+                    begin(
+                        shard,
+                        task,
+                        &mut link,
+                        &mut transactions,
+                        id,
+                        message,
+                        leased,
+                    )
+                    .await;
+                }
+                Work::Wait(wait) => {
+                    idle = Some(wait.min(keepalive));
+                    break;
+                }
+                Work::Close => {
+                    quitting = true;
+                    link.machine().quit();
+                }
+            }
+        }
+        if idle.is_some() && transactions.is_empty() {
+            let rested = clock::now().since(idle_since);
+            if rested >= keepalive || shard.is_draining() {
+                quitting = true;
+                link.machine().quit();
+                idle = None;
+            } else {
+                idle = idle.map(|i| i.min(keepalive - rested));
+            }
+        }
+        let mut hear =
+            |machine: &client::Session, transactions: &mut Transactions, event: Event| {
+                let heard = Heard {
+                    shard,
+                    task,
+                    peer: &peer,
+                    finished_before: finished,
+                };
+                heard.event(machine, transactions, event);
+                if let Event::Finished { .. } = event {
+                    finished += 1;
+                    idle_since = clock::now();
+                }
+            };
+        match link
+            .drive(&mut transactions, &mut hear, &bell.ring, idle)
+            .await
+        {
+            Paused::CanBegin => {}
+            Paused::Over => break,
+        }
+    }
+    // The machine tells an outcome for each; this is for a machine that doesn't.
+    for transaction in transactions.drain() {
+        give_back(shard, &transaction);
+    }
+}
+
+async fn begin(
+    shard: &Rc<Shard>,
+    task: &LaneTask,
+    link: &mut Link,
+    transactions: &mut Transactions,
+    id: TransactionId,
+    message: Arc<Message>,
+    leased: Vec<Leased>,
+) {
+    match shard.body(&message).await {
+        Ok(body) => {
+            let transaction = Transaction::new(id, message, leased, body, clock::now());
+            transactions.add(transaction);
+            if let Err(misuse) = link.machine().begin(id) {
+                tracing::error!(%misuse, "the delivery machine was called out of turn");
+                if let Some(transaction) = transactions.remove(id) {
+                    give_back(shard, &transaction);
+                }
+            }
+        }
+        Err(error) => {
+            tracing::error!(message = %crate::control::MessageId(message.id()), %error, "can't read a message back from the spool; it waits for its next attempt");
+            let text = format!("can't read the message back from the spool: {error}");
+            for l in &leased {
+                let attempt = Attempt::local(Some(task), &message, *l, clock::now());
+                let verdict = LocalCause::Local.verdict();
+                shard.settle(
+                    attempt,
+                    Fate::Failed {
+                        verdict,
+                        said: Said::locally(text.clone()),
+                        unknown: false,
+                    },
+                );
+            }
+        }
+    }
+}
+
+fn give_back(shard: &Shard, transaction: &Transaction) {
+    for (l, told) in transaction.leased.iter().zip(&transaction.told) {
+        if !told {
+            shard.put_back(*l);
+        }
+    }
+}
+
+/// Turns what the machine says into outcomes.
+struct Heard<'a> {
+    shard: &'a Rc<Shard>,
+    task: &'a LaneTask,
+    peer: &'a Peer,
+    finished_before: u32,
+}
+
+impl Heard<'_> {
+    fn event(&self, machine: &client::Session, transactions: &mut Transactions, event: Event) {
+        match event {
+            Event::Ready(_) => {}
+            Event::Recipient {
+                txn,
+                index,
+                outcome,
+            } => {
+                let Some(transaction) = transactions.get_mut(txn) else {
+                    return;
+                };
+                if let Some(told) = transaction.told.get_mut(index)
+                    && !std::mem::replace(told, true)
+                {
+                    self.outcome(machine, transaction, index, outcome);
+                }
+            }
+            Event::Message { txn, outcome } => {
+                let Some(transaction) = transactions.get_mut(txn) else {
+                    return;
+                };
+                for index in 0..transaction.leased.len() {
+                    if !std::mem::replace(&mut transaction.told[index], true) {
+                        self.outcome(machine, transaction, index, outcome);
+                    }
+                }
+            }
+            Event::Finished { txn } => {
+                if let Some(transaction) = transactions.remove(txn) {
+                    give_back(self.shard, &transaction);
+                }
+            }
+            Event::Broken { failure } => {
+                if failure.pipelining_suspect {
+                    self.shard.suspect_pipelining(self.peer.address);
+                }
+                if !matches!(failure.state, State::Idle | State::Quit | State::Closed) {
+                    let verdict = failure_verdict(&failure, machine.reply(), self.task);
+                    self.shard.lane_trouble(self.task, self.peer, &verdict);
+                }
+            }
+        }
+    }
+
+    fn outcome(
+        &self,
+        machine: &client::Session,
+        transaction: &Transaction,
+        index: usize,
+        outcome: Outcome,
+    ) {
+        let attempt = Attempt {
+            task: Some(self.task),
+            peer: Some(self.peer),
+            message: &transaction.message,
+            leased: transaction.leased[index],
+            began: transaction.began,
+            sent: transaction.sent,
+            now: clock::now(),
+            first: transaction.id == TransactionId(0),
+        };
+        let fate = match outcome {
+            Outcome::Delivered {
+                code,
+                enhanced,
+                dsn,
+            } => Fate::Delivered {
+                said: Said {
+                    code: Some(code),
+                    enhanced,
+                    text: machine.reply().map(|r| reply_text(&r)).unwrap_or_default(),
+                    stage: "body",
+                },
+                reports: dsn,
+            },
+            Outcome::Postponed => Fate::PutBack,
+            // The receiver ended a session that had already done its work: it wants a new one, and
+            // each one makes progress.
+            Outcome::Unsent(failure) if self.finished_before > 0 && is_goodbye(&failure) => {
+                Fate::PutBack
+            }
+            Outcome::Failed(failure)
+                if self.finished_before > 0 && self.is_polite_goodbye(machine, &failure) =>
+            {
+                Fate::PutBack
+            }
+            Outcome::Failed(failure) | Outcome::Unsent(failure) => {
+                self.failed(machine, &failure, false)
+            }
+            Outcome::Unknown(failure) => self.failed(machine, &failure, true),
+        };
+        self.shard.settle(attempt, fate);
+    }
+
+    /// 421 at MAIL after messages that went well, and no word about us: so many per connection.
+    fn is_polite_goodbye(&self, machine: &client::Session, failure: &Failure) -> bool {
+        let polite = |v: &Verdict| matches!(v.class, Class::Busy | Class::Other | Class::Network);
+        matches!(failure.cause, Cause::Reply { code, .. } if code.get() == 421)
+            && failure.state == State::Mail
+            && polite(&failure_verdict(failure, machine.reply(), self.task))
+    }
+
+    fn failed(&self, machine: &client::Session, failure: &Failure, unknown: bool) -> Fate {
+        let verdict = failure_verdict(failure, machine.reply(), self.task);
+        Fate::Failed {
+            verdict,
+            said: failure_text(failure, machine.reply()),
+            unknown,
+        }
+    }
+}
+
+fn is_goodbye(failure: &Failure) -> bool {
+    matches!(failure.cause, Cause::Closed)
+        || matches!(failure.cause, Cause::Reply { code, .. } if code.get() == 421)
+}
+
+/// The stage of a state, for the rules.
+fn stage(state: State) -> Stage {
+    match state {
+        State::Greeting => Stage::Greeting,
+        State::Hello | State::StartTls | State::Handshake => Stage::Hello,
+        State::Mail | State::Idle | State::Reset | State::Quit | State::Closed => Stage::Mail,
+        State::Rcpt => Stage::Rcpt,
+        State::Data => Stage::Data,
+        State::Body | State::End => Stage::Body,
+    }
+}
+
+/// What a failure means: the reply by the rules, a local cause by itself.
+pub fn failure_verdict(failure: &Failure, reply: Option<Reply<'_>>, task: &LaneTask) -> Verdict {
+    let stage = stage(failure.state);
+    let local = match failure.cause {
+        Cause::Reply { code, enhanced } => {
+            let bare = Reply {
+                code,
+                enhanced,
+                text: b"",
+            };
+            let reply = reply.unwrap_or(bare);
+            return task
+                .config
+                .with_rules(|rules| rules.judge(&reply, stage, task.provider.as_deref()));
+        }
+        Cause::Timeout => LocalCause::Timeout(stage),
+        Cause::Closed => LocalCause::Closed(stage),
+        Cause::TlsNotOffered => LocalCause::TlsPolicy,
+        Cause::TlsFailed => LocalCause::TlsFailed,
+        Cause::Utf8NotOffered => LocalCause::NeedsSmtpUtf8,
+        Cause::EightBitNotOffered | Cause::BinaryNotOffered => LocalCause::NeedsEightBit,
+        Cause::TooLarge { .. } => LocalCause::TooLarge,
+        Cause::RequireTlsNotOffered => LocalCause::RequireTls,
+        Cause::NoRecipients | Cause::EnvelopeMissing | Cause::CommandTooLong => LocalCause::Local,
+        _ => LocalCause::Garbled(stage),
+    };
+    local.verdict()
+}
+
+/// A failure in words, with the peer's codes.
+pub fn failure_text(failure: &Failure, reply: Option<Reply<'_>>) -> Said {
+    let stage = stage_name(stage(failure.state));
+    match failure.cause {
+        Cause::Reply { code, enhanced } => {
+            let text = reply.map(|r| reply_text(&r)).unwrap_or_default();
+            Said {
+                code: Some(code),
+                enhanced,
+                text,
+                stage,
+            }
+        }
+        cause => {
+            let enhanced = failure.cause.enhanced(failure.permanent);
+            Said {
+                code: None,
+                enhanced,
+                text: format!("{cause} ({})", failure.state),
+                stage,
+            }
+        }
+    }
+}
+
+/// A stage as it stands in events.
+fn stage_name(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Connect => "connect",
+        Stage::Greeting => "greeting",
+        Stage::Hello => "ehlo",
+        Stage::Mail => "mail",
+        Stage::Rcpt => "rcpt",
+        Stage::Data => "data",
+        Stage::Body => "body",
+    }
+}
+
+fn reply_text(reply: &Reply<'_>) -> String {
+    reply.text().to_string()
+}

@@ -1,0 +1,116 @@
+//! The shard and the spool: what is appended, and what waits to be.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Shard;
+use crate::net::ring;
+use crate::queue::message::Message;
+use crate::spool::{AppendError, Batch, Envelope, RefusedWhy};
+
+/// How often outcomes that the spool had no room for are tried again.
+const KEEP_AGAIN: Duration = Duration::from_millis(20);
+
+/// Why something could not be kept.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum NotKept {
+    /// Refused at once.
+    #[error("{0}")]
+    Refused(#[from] RefusedWhy),
+    /// Taken, and then it failed.
+    #[error("{0}")]
+    Failed(#[from] AppendError),
+}
+
+impl Shard {
+    /// Appends a message and waits until it is synced.
+    ///
+    /// # Errors
+    /// When it is not kept.
+    pub async fn append(&self, envelope: Envelope, body: Bytes) -> Result<(), NotKept> {
+        self.append_batch(Batch::new().message(envelope, vec![body]))
+            .await
+    }
+
+    /// Appends records and waits until they are synced.
+    ///
+    /// # Errors
+    /// When they are not kept.
+    pub async fn append_batch(&self, batch: Batch) -> Result<(), NotKept> {
+        let ticket = self.tickets.take();
+        let durable = Some((self.index as u16, ticket.number()));
+        if let Err(refused) = self.shared.spool.append(batch, durable) {
+            let number = ticket.number();
+            drop(ticket);
+            self.tickets.forget(number);
+            return Err(refused.why.into());
+        }
+        Ok(ticket.wait().await?)
+    }
+
+    /// Appends outcomes. They are written at once; when the spool has no room, they wait here, and
+    /// nothing more is delivered until they are kept.
+    pub fn keep(self: &Rc<Self>, batch: Batch) {
+        let mut unkept = self.unkept.borrow_mut();
+        if !unkept.0.is_empty() {
+            unkept.0.push_back(batch);
+            return;
+        }
+        if let Err(refused) = self.shared.spool.append(batch, None) {
+            unkept.0.push_back(refused.batch);
+            drop(unkept);
+            self.busy(1);
+            ring::spawn(self.clone().keep_later());
+        }
+    }
+
+    async fn keep_later(self: Rc<Self>) {
+        loop {
+            tokio::time::sleep(KEEP_AGAIN).await;
+            let mut unkept = self.unkept.borrow_mut();
+            while let Some(batch) = unkept.0.pop_front() {
+                if let Err(refused) = self.shared.spool.append(batch, None) {
+                    let over = matches!(refused.why, RefusedWhy::Failed(_) | RefusedWhy::Closed);
+                    if over {
+                        self.spool_failed.set(true);
+                    }
+                    unkept.0.push_front(refused.batch);
+                    if over {
+                        // Nothing is kept before a restart, which will find these undone and do
+                        // them again: duplicates, but no loss.
+                        self.busy(-1);
+                        return;
+                    }
+                    break;
+                }
+            }
+            if unkept.0.is_empty() {
+                drop(unkept);
+                self.busy(-1);
+                self.kick();
+                return;
+            }
+        }
+    }
+
+    /// Whether outcomes can be written down; if not, nothing may be delivered.
+    pub fn can_keep(&self) -> bool {
+        self.unkept.borrow().0.is_empty() && !self.spool_failed.get()
+    }
+
+    /// The content of a message.
+    ///
+    /// # Errors
+    /// When the spool can't give it.
+    pub async fn body(&self, message: &Arc<Message>) -> std::io::Result<Bytes> {
+        self.shared.bodies.get(&self.shared.spool, message).await
+    }
+
+    /// The message is over: its content needs no memory.
+    pub fn release_body(&self, message: &Message) {
+        self.shared.bodies.release(message);
+    }
+}

@@ -1,0 +1,328 @@
+//! One thread of the server: completions → stages → submissions.
+//!
+//! ```text
+//!   intake ──accept──▶ spool ──committed──▶ admit ──▶ scheduler ──open──▶ session ──▶ settle
+//!  (smtp.rs)          (keep.rs)           (admit.rs)  (drive.rs)       (sessions.rs)    │
+//!                                                          ▲                            │
+//!                                                          └──── reported, dated anew ──┘
+//! ```
+//!
+//! | file | does |
+//! |---|---|
+//! | [`shared`] | what all threads share |
+//! | [`inbox`], [`tickets`] | what other threads tell a shard, and who waits for it |
+//! | [`admit`] | deliveries find the shard that owns their lanes |
+//! | [`drive`] | does what the scheduler says |
+//! | [`sessions`] | gives sessions their work |
+//! | [`keep`] | appends to the spool |
+//! | [`tell`] | events and counts |
+//! | [`control`] | answers the control socket |
+
+pub mod admit;
+pub mod control;
+pub mod drive;
+pub mod inbox;
+pub mod keep;
+pub mod sessions;
+pub mod shared;
+pub mod tell;
+pub mod tickets;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use courser_core::traffic::hosts::{Hosts, Memory};
+use courser_core::traffic::scheduler::{self, PoolId, Scheduler, SourceId};
+use tokio::sync::Notify;
+
+pub use self::sessions::{Bell, Work};
+pub use self::shared::Shared;
+use self::shared::{Mail, ShardSink, Unkept};
+use self::tickets::Tickets;
+use crate::config::Config;
+use crate::control::protocol::Totals;
+use crate::events::Event;
+use crate::intake::smtp::{self, Entrance};
+use crate::net::ring;
+use crate::net::tcp::{BoundListener, Listener};
+use crate::queue::Queue;
+use crate::queue::providers::Providers;
+use crate::queue::sites::Sites;
+use crate::route::Router;
+use crate::route::dns::Dns;
+use crate::session::LaneTask;
+use crate::session::connect::Unreachable;
+use crate::spool::{AppendError, Spool};
+
+/// Addresses of peers that offer PIPELINING and can't do it, that a shard remembers.
+pub const LIARS_MAX: usize = 10_000;
+
+/// Counts of one lane since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LaneCounts {
+    /// Delivered.
+    pub delivered: u64,
+    /// To be tried again.
+    pub deferrals: u64,
+    /// Given up.
+    pub bounced: u64,
+}
+
+/// One shard.
+pub struct Shard {
+    index: usize,
+    shared: Arc<Shared>,
+    config: RefCell<Arc<Config>>,
+    queue: RefCell<Queue>,
+    router: RefCell<Rc<Router>>,
+    dns: Rc<Dns>,
+    tickets: Tickets<Result<(), AppendError>>,
+    unkept: RefCell<Unkept>,
+    spool_failed: Cell<bool>,
+    kick: Notify,
+    drain_bell: Rc<Notify>,
+    bells: RefCell<HashMap<u32, Rc<Bell>>>,
+    hosts: RefCell<Hosts>,
+    liars: RefCell<HashSet<SocketAddr>>,
+    troubles: RefCell<HashMap<(u16, u32), (LaneTask, Unreachable)>>,
+    gathered: RefCell<Vec<Event>>,
+    events_bell: Notify,
+    totals: RefCell<Totals>,
+    lane_counts: RefCell<HashMap<(u16, u32), LaneCounts>>,
+    listeners: RefCell<Vec<Rc<Listener>>>,
+}
+
+/// What a shard's thread begins with.
+pub struct Start {
+    /// Its number.
+    pub index: usize,
+    /// What all share.
+    pub shared: Arc<Shared>,
+    /// Its listeners.
+    pub listeners: Vec<(Arc<Entrance>, BoundListener)>,
+    /// Its resolver's settings.
+    pub dns: courser_core::dns::Config,
+    /// How domains are routed.
+    pub routing: courser_core::route::Options,
+    /// Providers and their limits.
+    pub providers: Arc<Providers>,
+}
+
+/// Runs a shard on this thread until the server is told to stop and nothing is under way.
+///
+/// # Errors
+/// When the kernel gives no io_uring or socket.
+pub fn run(start: Start) -> io::Result<()> {
+    ring::run(async move {
+        let shard = Shard::start(start)?;
+        shard.clone().read_mail().await;
+        Ok(())
+    })?
+}
+
+impl Shard {
+    fn start(start: Start) -> io::Result<Rc<Self>> {
+        let config = start.shared.config();
+        let dns = Dns::start(start.dns)?;
+        let router = Router::new(dns.clone(), Arc::new(start.routing), config.clone());
+        let sessions_max = config
+            .limits
+            .max_delivery_sessions
+            .div_ceil(start.shared.inboxes.len());
+        let mut scheduler = Scheduler::new(scheduler::Config {
+            sessions_max: u32::try_from(sessions_max).unwrap_or(u32::MAX),
+            limits: crate::queue::providers::limits(
+                &config.delivery.limits,
+                config.delivery.idle_keepalive,
+            ),
+            unreachable_first: config.delivery.dead_host.first,
+            unreachable_max: config.delivery.dead_host.max,
+        });
+        set_pools(&mut scheduler, &config);
+        let shard = Rc::new(Self {
+            index: start.index,
+            queue: RefCell::new(Queue::new(scheduler, Sites::new(start.providers))),
+            router: RefCell::new(Rc::new(router)),
+            dns,
+            tickets: Tickets::default(),
+            unkept: RefCell::default(),
+            spool_failed: Cell::new(false),
+            kick: Notify::new(),
+            drain_bell: Rc::new(Notify::new()),
+            bells: RefCell::default(),
+            hosts: RefCell::new(hosts(&config)),
+            liars: RefCell::default(),
+            troubles: RefCell::default(),
+            gathered: RefCell::default(),
+            events_bell: Notify::new(),
+            totals: RefCell::default(),
+            lane_counts: RefCell::default(),
+            listeners: RefCell::default(),
+            config: RefCell::new(config),
+            shared: start.shared,
+        });
+        shard
+            .shared
+            .spool
+            .register_sink(shard.index as u16, Box::new(ShardSink(shard.inbox())));
+        for (entrance, bound) in start.listeners {
+            let listener = Rc::new(Listener::new(bound));
+            shard.listeners.borrow_mut().push(listener.clone());
+            ring::spawn(smtp::serve(shard.clone(), entrance, listener));
+        }
+        ring::spawn(shard.clone().drive());
+        let events = shard.clone();
+        ring::spawn(async move { events.pass_events_on().await });
+        Ok(shard)
+    }
+
+    fn inbox(&self) -> Arc<inbox::Inbox<Mail>> {
+        self.shared.inboxes[self.index].clone()
+    }
+
+    /// Reads what other threads say, until the server stops.
+    async fn read_mail(self: Rc<Self>) {
+        let inbox = self.inbox();
+        loop {
+            for mail in inbox.take().await {
+                match mail {
+                    Mail::Committed(results) => {
+                        for done in results {
+                            if let Err(AppendError::Failed(_)) = done.result {
+                                self.spool_failed.set(true);
+                            }
+                            self.tickets.settle(done.token, done.result);
+                        }
+                    }
+                    Mail::Deliveries {
+                        domain,
+                        routed,
+                        entries,
+                    } => self.take_over(&domain, routed, entries),
+                    Mail::Control(request, answer) => drop(answer.send(self.answer(request))),
+                    Mail::Status(answer) => drop(answer.send(self.status())),
+                    Mail::Reload(config, providers) => self.reload(config, providers),
+                    Mail::Drain => self.begin_drain(),
+                    Mail::Stop => {
+                        let mut rest = std::mem::take(&mut *self.gathered.borrow_mut());
+                        self.shared.events.send(&mut rest).await;
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Stops accepting, and lets sessions finish what they have.
+    fn begin_drain(&self) {
+        for listener in self.listeners.borrow().iter() {
+            listener.stop();
+        }
+        self.drain_bell.notify_waiters();
+        for bell in self.bells.borrow().values() {
+            bell.close.set(true);
+            bell.ring.notify_one();
+        }
+        self.kick();
+    }
+
+    fn reload(&self, config: Arc<Config>, providers: Arc<Providers>) {
+        let mut queue = self.queue.borrow_mut();
+        let now = crate::net::clock::now();
+        queue.sites.set_providers(providers);
+        set_pools(&mut queue.scheduler, &config);
+        let limits = crate::queue::providers::limits(
+            &config.delivery.limits,
+            config.delivery.idle_keepalive,
+        );
+        queue.scheduler.set_default_limits(now, limits);
+        let own: Vec<_> = queue.sites.limits().collect();
+        for (gate, limits) in own {
+            queue.scheduler.set_limits(now, gate, limits);
+        }
+        let sessions = config
+            .limits
+            .max_delivery_sessions
+            .div_ceil(self.shared.inboxes.len());
+        queue
+            .scheduler
+            .set_sessions_max(u32::try_from(sessions).unwrap_or(u32::MAX));
+        queue.forget_routes();
+        drop(queue);
+        let options = crate::route::options(&config, &[]);
+        *self.router.borrow_mut() = Rc::new(Router::new(
+            self.dns.clone(),
+            Arc::new(options),
+            config.clone(),
+        ));
+        *self.config.borrow_mut() = config;
+        self.kick();
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Config> {
+        self.config.borrow().clone()
+    }
+
+    /// What all threads share.
+    pub fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// The spool.
+    pub fn spool(&self) -> &Spool {
+        &self.shared.spool
+    }
+
+    /// Whether the server stops.
+    pub fn is_draining(&self) -> bool {
+        self.shared.is_draining()
+    }
+
+    /// Rings when the server begins to stop.
+    pub fn draining(&self) -> Rc<Notify> {
+        self.drain_bell.clone()
+    }
+
+    /// Something that has to end before the server may stop begins (1) or ends (-1).
+    pub fn busy(&self, change: i64) {
+        self.shared.busy.fetch_add(change as u64, Ordering::AcqRel);
+    }
+
+    fn count_lane(&self, task: Option<&LaneTask>, count: impl FnOnce(&mut LaneCounts)) {
+        if let Some(task) = task {
+            count(
+                self.lane_counts
+                    .borrow_mut()
+                    .entry((task.source_id.0, task.site_id.0))
+                    .or_default(),
+            );
+        }
+    }
+}
+
+fn set_pools(scheduler: &mut Scheduler, config: &Config) {
+    for (i, pool) in config.pools.iter().enumerate() {
+        let members: Vec<(SourceId, u32)> = pool
+            .members
+            .iter()
+            .map(|m| (SourceId(m.source as u16), m.weight))
+            .collect();
+        scheduler.set_pool(PoolId(i as u16), &members);
+    }
+}
+
+/// An empty memory of dead hosts.
+fn hosts(config: &Config) -> Hosts {
+    let dead = &config.delivery.dead_host;
+    Hosts::new(Memory {
+        first: dead.first,
+        max: dead.max,
+        ..Memory::default()
+    })
+}

@@ -1,0 +1,194 @@
+//! What all threads of the server share.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::{Notify, oneshot};
+
+use super::control::ShardStatus;
+use super::inbox::Inbox;
+use crate::config::Config;
+use crate::control::protocol::{Request, Response};
+use crate::events::EventSink;
+use crate::queue::Entry;
+use crate::queue::message::Bodies;
+use crate::queue::providers::Providers;
+use crate::route::Routed;
+use crate::spool::{CommitSink, Committed, Spool};
+
+/// What one thread tells a shard.
+pub enum Mail {
+    /// These appends have ended.
+    Committed(Vec<Committed>),
+    /// Deliveries whose lanes this shard owns, all to one domain, with its route.
+    Deliveries {
+        /// The domain.
+        domain: Arc<str>,
+        /// Where its mail goes.
+        routed: Option<Routed>,
+        /// They.
+        entries: Vec<Entry>,
+    },
+    /// A request from the control socket.
+    Control(Request, oneshot::Sender<Response>),
+    /// A question about this shard's numbers.
+    Status(oneshot::Sender<ShardStatus>),
+    /// The configuration was read again.
+    Reload(Arc<Config>, Arc<Providers>),
+    /// Stop: finish what is in flight.
+    Drain,
+    /// End.
+    Stop,
+}
+
+/// A number that goes up and down below a bound.
+pub struct Budget {
+    used: AtomicU64,
+    max: AtomicU64,
+}
+
+impl Budget {
+    /// Nothing used of `max`.
+    pub fn new(max: u64) -> Self {
+        Self {
+            used: AtomicU64::new(0),
+            max: AtomicU64::new(max),
+        }
+    }
+
+    /// Takes `n` if so much is left.
+    pub fn take(&self, n: u64) -> bool {
+        let before = self.used.fetch_add(n, Ordering::Relaxed);
+        if before + n > self.max.load(Ordering::Relaxed) {
+            self.used.fetch_sub(n, Ordering::Relaxed);
+            return false;
+        }
+        true
+    }
+
+    /// Takes `n` whatever is left: for what is there already.
+    pub fn take_anyway(&self, n: u64) {
+        self.used.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Gives `n` back.
+    pub fn give(&self, n: u64) {
+        self.used.fetch_sub(n, Ordering::Relaxed);
+    }
+
+    /// How much is used.
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Changes the bound.
+    pub fn set_max(&self, max: u64) {
+        self.max.store(max, Ordering::Relaxed);
+    }
+
+    /// Whether everything is used.
+    pub fn is_full(&self) -> bool {
+        self.used() >= self.max.load(Ordering::Relaxed)
+    }
+}
+
+/// What all threads of the server share.
+pub struct Shared {
+    config: RwLock<Arc<Config>>,
+    /// The spool.
+    pub spool: Spool,
+    /// The event log.
+    pub events: EventSink,
+    /// Bodies in memory.
+    pub bodies: Bodies,
+    /// Bytes of messages that are coming in.
+    pub intake_memory: Budget,
+    /// Sessions with submitters.
+    pub intake_sessions: Budget,
+    /// Deliveries in the queue.
+    pub deliveries: Budget,
+    /// The shards' inboxes.
+    pub inboxes: Vec<Arc<Inbox<Mail>>>,
+    /// Rings when the server begins to drain.
+    pub drain_bell: Notify,
+    draining: AtomicBool,
+    /// Sessions with receivers, and whatever else has to end before the server may stop.
+    pub busy: AtomicU64,
+}
+
+impl Shared {
+    /// For `shards` shards.
+    pub fn new(config: Arc<Config>, spool: Spool, events: EventSink, shards: usize) -> Arc<Self> {
+        let limits = &config.limits;
+        Arc::new(Self {
+            spool,
+            events,
+            bodies: Bodies::new(limits.body_memory.0),
+            intake_memory: Budget::new(limits.intake_memory.0),
+            intake_sessions: Budget::new(limits.max_intake_sessions as u64),
+            deliveries: Budget::new(limits.max_deliveries as u64),
+            inboxes: (0..shards).map(|_| Arc::new(Inbox::default())).collect(),
+            drain_bell: Notify::new(),
+            draining: AtomicBool::new(false),
+            busy: AtomicU64::new(0),
+            config: RwLock::new(config),
+        })
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Config> {
+        self.config
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Puts another one in force.
+    pub fn set_config(&self, config: Arc<Config>) {
+        let limits = &config.limits;
+        self.intake_memory.set_max(limits.intake_memory.0);
+        self.intake_sessions
+            .set_max(limits.max_intake_sessions as u64);
+        self.deliveries.set_max(limits.max_deliveries as u64);
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    /// Whether no more deliveries are taken.
+    pub fn queue_is_full(&self) -> bool {
+        self.deliveries.is_full()
+    }
+
+    /// Whether the server stops.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Begins to stop.
+    pub fn drain(&self) {
+        if !self.draining.swap(true, Ordering::AcqRel) {
+            self.drain_bell.notify_waiters();
+            for inbox in &self.inboxes {
+                inbox.put(Mail::Drain);
+            }
+        }
+    }
+
+    /// Sessions and notifications that are under way.
+    pub fn busy(&self) -> u64 {
+        self.busy.load(Ordering::Acquire)
+    }
+}
+
+/// Brings the committer's word to one shard.
+pub struct ShardSink(pub Arc<Inbox<Mail>>);
+
+impl CommitSink for ShardSink {
+    fn committed(&self, results: Vec<Committed>) {
+        self.0.put(Mail::Committed(results));
+    }
+}
+
+/// Outcomes that the spool had no room for at the moment.
+#[derive(Default)]
+pub struct Unkept(pub VecDeque<crate::spool::Batch>);
