@@ -151,6 +151,7 @@ impl Scheduler {
             while let Some(id) = at
                 && out.len() - from < recipients as usize
                 && self.deliveries[id].message == message
+                && !self.deliveries[id].is_expired(now)
             {
                 out.push(DeliveryId(id));
                 at = self.flows.behind(&self.deliveries, id);
