@@ -171,6 +171,7 @@ impl World {
             }
             Action::Open(open) => {
                 let key = (open.source, open.gate);
+                assert_ne!(self.s.source_state(open.source), SourceState::Disabled);
                 let limits = self.s.limits_of(open.gate);
                 let record = self.gates.entry(key).or_default();
                 record.sessions += 1;

@@ -440,6 +440,9 @@ impl Scheduler {
 
     /// A delivery that was taken goes back to the front of its lane.
     pub(super) fn put_back(&mut self, now: Instant, lane: u32, id: u32) {
+        if self.source_state(self.lanes[lane].source) == SourceState::Disabled {
+            return self.arrive(now, id);
+        }
         let queue = &mut self.lanes[lane].queue;
         if self.flows.push(lane, queue, &mut self.deliveries, id, true) {
             self.work_came(now, lane);
