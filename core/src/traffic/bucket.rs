@@ -382,8 +382,16 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_read_or_refused(s in "\\PC*") {
-            let _ = s.parse::<Rate>();
+        fn any_text_is_read_or_refused(s in "\\PC*|[0-9.kM]{0,9}/[0-9]{0,6}[smhd](in)?( burst [0-9k]*)?", at: u64) {
+            match s.parse::<Rate>() {
+                Ok(r) => {
+                    prop_assert_eq!(rate(&r.to_string()), r);
+                    let (mut bucket, now) = (Bucket::new(), Instant::from_nanos(at));
+                    prop_assert!(bucket.try_take(r, now, r.burst()));
+                    prop_assert_eq!(bucket.available(r, now), 0);
+                }
+                Err(e) => prop_assert!(!e.to_string().is_empty()),
+            }
         }
 
         #[test]
