@@ -1,1 +1,48 @@
-//! Harness for the tests against real peers.
+//! Harness for the tests against real peers: it installs them where it may, starts them on
+//! loopback addresses, and stops them when a test ends, however it ends.
+//!
+//! | module | gives |
+//! |---|---|
+//! | [`need`] | programs from Debian's packages, or a word on what is missing |
+//! | [`process`] | children that die with their test, and their output |
+//! | [`net`] | free ports and waiting for them |
+//! | [`server`] | `courser serve` with a scratch spool, its control socket and its events |
+//! | [`dns`] | nsd with zones written in the test |
+//! | [`peers`] | smtp-sink, smtp-source and Postfix |
+//! | [`receiver`] | a receiver whose every answer the test writes |
+//! | [`client`] | a submitter that sends exactly the bytes that the test says |
+#![deny(missing_docs)]
+
+pub mod client;
+pub mod dns;
+pub mod need;
+pub mod net;
+pub mod peers;
+pub mod process;
+pub mod receiver;
+pub mod server;
+
+/// Tries `probe` until it gives something or `seconds` have passed.
+pub fn eventually<T>(seconds: u64, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(seconds);
+    loop {
+        if let Some(found) = probe() {
+            return Some(found);
+        }
+        if std::time::Instant::now() >= end {
+            return None;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(25));
+    }
+}
+
+/// Whether this process may do what needs root; otherwise prints `skipped: needs root`.
+#[must_use]
+pub fn need_root() -> bool {
+    // SAFETY: geteuid only reads.
+    let root = unsafe { libc::geteuid() } == 0;
+    if !root {
+        need::skip("root");
+    }
+    root
+}

@@ -1,0 +1,98 @@
+//! Programs that a test needs: found, installed, or named as missing.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+/// Debian's package for each program that the tests use.
+const PACKAGES: &[(&str, &str)] = &[
+    ("swaks", "swaks"),
+    ("curl", "curl"),
+    ("msmtp", "msmtp"),
+    ("nsd", "nsd"),
+    ("postfix", "postfix"),
+    ("smtp-sink", "postfix"),
+    ("smtp-source", "postfix"),
+    ("python3", "python3"),
+    ("strace", "strace"),
+    ("zstd", "zstd"),
+];
+
+static KNOWN: Mutex<Option<HashMap<String, bool>>> = Mutex::new(None);
+
+/// Where `program` is, if it is installed.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into(), "/usr/local/sbin".into()])
+        .map(|dir| dir.join(program))
+        .find(|file| file.is_file())
+}
+
+/// True when every program is there, after installing what can be installed. Otherwise prints
+/// `skipped: needs X`, and the test returns.
+#[must_use]
+pub fn need(programs: &[&str]) -> bool {
+    let missing: Vec<&str> = programs.iter().copied().filter(|p| !available(p)).collect();
+    if missing.is_empty() {
+        return true;
+    }
+    skip(&missing.join(", "));
+    false
+}
+
+/// Says that a test is skipped because `what` is missing; seen although the test passes.
+pub fn skip(what: &str) {
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    // Straight to the descriptor: the test runner swallows what a passing test prints.
+    let line = format!("{test} skipped: needs {what}\n");
+    // SAFETY: the pointer and length are those of `line`.
+    unsafe { libc::write(2, line.as_ptr().cast(), line.len()) };
+}
+
+fn available(program: &str) -> bool {
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = known.get_or_insert_with(HashMap::new);
+    if let Some(&there) = known.get(program) {
+        return there;
+    }
+    let there = find(program).is_some() || (install(program) && find(program).is_some());
+    known.insert(program.to_owned(), there);
+    there
+}
+
+/// One apt at a time over all test processes; `false` where we are not root or apt fails.
+fn install(program: &str) -> bool {
+    // SAFETY: geteuid only reads.
+    if unsafe { libc::geteuid() } != 0 || find("apt-get").is_none() {
+        return false;
+    }
+    let Some(&(_, package)) = PACKAGES.iter().find(|(p, _)| *p == program) else { return false };
+    let Ok(lock) = File::create(std::env::temp_dir().join("courser-tests-apt.lock")) else { return false };
+    // SAFETY: the descriptor is open as long as `lock`.
+    unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX) };
+    if find(program).is_some() {
+        return true;
+    }
+    if package == "postfix" {
+        // Without a configuration Debian's package starts no mail server of its own.
+        let _ = Command::new("sh")
+            .args(["-c", "echo 'postfix postfix/main_mailer_type select No configuration' | debconf-set-selections"])
+            .status();
+    }
+    let apt = |words: &[&str]| {
+        Command::new("apt-get")
+            .args(words)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|s| s.success())
+    };
+    let install = ["install", "-y", "--no-install-recommends", package];
+    apt(&install) || (apt(&["update"]) && apt(&install))
+}

@@ -1,0 +1,4 @@
+//! `courser serve` against real peers, over loopback. One file for each promise or group of peers.
+#![allow(missing_docs)]
+
+mod submit;
