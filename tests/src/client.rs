@@ -33,7 +33,9 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream: BufReader::new(stream) })
+        Ok(Self {
+            stream: BufReader::new(stream),
+        })
     }
 
     /// Connects, reads the greeting, says EHLO.
@@ -94,7 +96,10 @@ impl Client {
     /// When it doesn't.
     pub fn expect(&mut self, beginning: &str) -> String {
         let reply = self.read();
-        assert!(reply.0.starts_with(beginning), "expected {beginning}, got {reply:?}");
+        assert!(
+            reply.0.starts_with(beginning),
+            "expected {beginning}, got {reply:?}"
+        );
         reply.0
     }
 
@@ -103,7 +108,8 @@ impl Client {
     /// # Panics
     /// When there is none.
     pub fn command(&mut self, command: &str) -> Reply {
-        self.send(format!("{command}\r\n").as_bytes()).expect("the server reads");
+        self.send(format!("{command}\r\n").as_bytes())
+            .expect("the server reads");
         self.read()
     }
 
@@ -121,7 +127,12 @@ impl Client {
     ///
     /// # Errors
     /// The system's, or the peer has closed.
-    pub fn try_submit(&mut self, mail: &str, recipients: &[impl AsRef<str>], body: &[u8]) -> io::Result<String> {
+    pub fn try_submit(
+        &mut self,
+        mail: &str,
+        recipients: &[impl AsRef<str>],
+        body: &[u8],
+    ) -> io::Result<String> {
         let gone = || io::Error::from(io::ErrorKind::UnexpectedEof);
         let mut commands = format!("MAIL FROM:{mail}\r\n");
         for recipient in recipients {
@@ -147,7 +158,11 @@ impl Client {
             }
             stuffed.extend_from_slice(line);
         }
-        stuffed.extend_from_slice(if stuffed.ends_with(b"\r\n") || stuffed.is_empty() { b".\r\n" } else { b"\r\n.\r\n" });
+        stuffed.extend_from_slice(if stuffed.ends_with(b"\r\n") || stuffed.is_empty() {
+            b".\r\n"
+        } else {
+            b"\r\n.\r\n"
+        });
         self.send(&stuffed)?;
         let last = self.reply()?.ok_or_else(gone)?;
         Ok(refused.unwrap_or(last))
@@ -158,7 +173,9 @@ impl Client {
     /// # Panics
     /// When it isn't taken.
     pub fn submit(&mut self, mail: &str, recipients: &[impl AsRef<str>], body: &[u8]) -> String {
-        let reply = self.try_submit(mail, recipients, body).expect("a working connection");
+        let reply = self
+            .try_submit(mail, recipients, body)
+            .expect("a working connection");
         assert!(reply.starts_with("250 2.0.0 Queued as "), "{reply}");
         reply.rsplit(' ').next().unwrap_or_default().to_owned()
     }
@@ -194,7 +211,11 @@ impl Reply {
     /// # Panics
     /// When it doesn't.
     pub fn expect_code(self, beginning: &str) -> String {
-        assert!(self.0.starts_with(beginning), "expected {beginning}, got {:?}", self.0);
+        assert!(
+            self.0.starts_with(beginning),
+            "expected {beginning}, got {:?}",
+            self.0
+        );
         self.0
     }
 }

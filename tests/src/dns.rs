@@ -43,9 +43,20 @@ impl Nsd {
         let conf_file = home.join("nsd.conf");
         std::fs::write(&conf_file, conf).expect("nsd.conf");
         let nsd = need::find("nsd").expect("nsd, which the test asked for");
-        let process = Process::start("nsd", dir, Command::new(nsd).arg("-d").arg("-c").arg(conf_file));
+        let process = Process::start(
+            "nsd",
+            dir,
+            Command::new(nsd).arg("-d").arg("-c").arg(conf_file),
+        );
         let address = ([127, 0, 0, 1], port).into();
-        assert!(net::wait_for(address, 20), "nsd doesn't answer:\n{}", process.output());
-        Self { address, _process: process }
+        assert!(
+            net::wait_for(address, 20),
+            "nsd doesn't answer:\n{}",
+            process.output()
+        );
+        Self {
+            address,
+            _process: process,
+        }
     }
 }

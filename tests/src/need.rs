@@ -70,8 +70,12 @@ fn install(program: &str) -> bool {
     if unsafe { libc::geteuid() } != 0 || find("apt-get").is_none() {
         return false;
     }
-    let Some(&(_, package)) = PACKAGES.iter().find(|(p, _)| *p == program) else { return false };
-    let Ok(lock) = File::create(std::env::temp_dir().join("courser-tests-apt.lock")) else { return false };
+    let Some(&(_, package)) = PACKAGES.iter().find(|(p, _)| *p == program) else {
+        return false;
+    };
+    let Ok(lock) = File::create(std::env::temp_dir().join("courser-tests-apt.lock")) else {
+        return false;
+    };
     // SAFETY: the descriptor is open as long as `lock`.
     unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX) };
     if find(program).is_some() {

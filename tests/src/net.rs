@@ -18,11 +18,18 @@ pub fn free_port() -> u16 {
 pub fn free_port_on(addresses: &[IpAddr]) -> u16 {
     for _ in 0..200 {
         let first = TcpListener::bind((addresses[0], 0)).expect("a loopback address");
-        let port = first.local_addr().expect("a bound socket has an address").port();
+        let port = first
+            .local_addr()
+            .expect("a bound socket has an address")
+            .port();
         // Outside of what the kernel hands to connecting sockets nothing takes it meanwhile; inside
         // the chance is small.
-        let all = addresses[1..].iter().all(|a| TcpListener::bind((*a, port)).is_ok())
-            && addresses.iter().all(|a| UdpSocket::bind((*a, port)).is_ok());
+        let all = addresses[1..]
+            .iter()
+            .all(|a| TcpListener::bind((*a, port)).is_ok())
+            && addresses
+                .iter()
+                .all(|a| UdpSocket::bind((*a, port)).is_ok());
         if all {
             return port;
         }
@@ -33,7 +40,10 @@ pub fn free_port_on(addresses: &[IpAddr]) -> u16 {
 /// Waits until something listens at `address`.
 #[must_use]
 pub fn wait_for(address: SocketAddr, seconds: u64) -> bool {
-    crate::eventually(seconds, || TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok()).is_some()
+    crate::eventually(seconds, || {
+        TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok()
+    })
+    .is_some()
 }
 
 /// Connects to `to` from the address `from`.
@@ -48,14 +58,26 @@ pub fn connect_from(from: IpAddr, to: SocketAddr) -> std::io::Result<TcpStream> 
     let name = |ip: Ipv4Addr, port: u16| libc::sockaddr_in {
         sin_family: libc::AF_INET as libc::sa_family_t,
         sin_port: port.to_be(),
-        sin_addr: libc::in_addr { s_addr: u32::from(ip).to_be() },
+        sin_addr: libc::in_addr {
+            s_addr: u32::from(ip).to_be(),
+        },
         sin_zero: [0; 8],
     };
-    let check = |result: i32| if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(result) };
+    let check = |result: i32| {
+        if result < 0 {
+            Err(std::io::Error::last_os_error())
+        } else {
+            Ok(result)
+        }
+    };
     let size = size_of::<libc::sockaddr_in>() as libc::socklen_t;
     // SAFETY: the descriptor is new and belongs to the stream alone; the addresses outlive the calls.
     unsafe {
-        let fd = check(libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0))?;
+        let fd = check(libc::socket(
+            libc::AF_INET,
+            libc::SOCK_STREAM | libc::SOCK_CLOEXEC,
+            0,
+        ))?;
         let stream = TcpStream::from_raw_fd(fd);
         let (from, to) = (name(from, 0), name(*to.ip(), to.port()));
         check(libc::bind(fd, (&raw const from).cast(), size))?;

@@ -27,21 +27,40 @@ impl SmtpSink {
         let sink = need::find("smtp-sink").expect("smtp-sink, which the test asked for");
         let mut command = Command::new(sink);
         // Each message in a file of its own, named by its start.
-        command.args(options).arg("-d").arg(format!("{}/%s.", dumps.display()));
+        command
+            .args(options)
+            .arg("-d")
+            .arg(format!("{}/%s.", dumps.display()));
         // SAFETY: geteuid only reads.
         if unsafe { libc::geteuid() } == 0 {
             command.args(["-u", "root"]);
         }
-        command.arg(format!("{}:{}", address.ip(), address.port())).arg("100");
+        command
+            .arg(format!("{}:{}", address.ip(), address.port()))
+            .arg("100");
         let process = Process::start(&format!("smtp-sink-{}", address.port()), dir, &mut command);
-        assert!(net::wait_for(address, 10), "smtp-sink doesn't listen:\n{}", process.output());
-        Self { address, process, dumps }
+        assert!(
+            net::wait_for(address, 10),
+            "smtp-sink doesn't listen:\n{}",
+            process.output()
+        );
+        Self {
+            address,
+            process,
+            dumps,
+        }
     }
 
     /// The messages so far, as smtp-sink wrote them: its own `X-…` lines, then header and body.
     pub fn messages(&self) -> Vec<Vec<u8>> {
-        let Ok(files) = std::fs::read_dir(&self.dumps) else { return Vec::new() };
-        files.flatten().filter_map(|f| std::fs::read(f.path()).ok()).filter(|m| !m.is_empty()).collect()
+        let Ok(files) = std::fs::read_dir(&self.dumps) else {
+            return Vec::new();
+        };
+        files
+            .flatten()
+            .filter_map(|f| std::fs::read(f.path()).ok())
+            .filter(|m| !m.is_empty())
+            .collect()
     }
 
     /// What it printed.
@@ -57,10 +76,16 @@ impl SmtpSink {
 pub fn smtp_source(dir: &Path, to: SocketAddr, options: &[&str]) {
     let source = need::find("smtp-source").expect("smtp-source, which the test asked for");
     let mut command = Command::new(source);
-    command.args(options).arg(format!("{}:{}", to.ip(), to.port()));
+    command
+        .args(options)
+        .arg(format!("{}:{}", to.ip(), to.port()));
     let mut process = Process::start("smtp-source", dir, &mut command);
     let status = process.wait(Duration::from_secs(120));
-    assert!(status.success(), "smtp-source: {status}\n{}", process.output());
+    assert!(
+        status.success(),
+        "smtp-source: {status}\n{}",
+        process.output()
+    );
 }
 
 /// A real Postfix with a configuration and queue of its own.
@@ -80,7 +105,12 @@ impl Postfix {
     pub fn start(dir: &Path, ip: IpAddr, settings: &str) -> Self {
         let port = net::free_port_on(&[ip]);
         let home = dir.join("postfix");
-        let (conf, queue, data, mail) = (home.join("conf"), home.join("queue"), home.join("data"), home.join("mail"));
+        let (conf, queue, data, mail) = (
+            home.join("conf"),
+            home.join("queue"),
+            home.join("data"),
+            home.join("mail"),
+        );
         for d in [&conf, &queue, &data, &mail] {
             std::fs::create_dir_all(d).expect("a scratch directory");
         }
@@ -89,7 +119,10 @@ impl Postfix {
                 .args(words)
                 .output()
                 .expect("a program that starts");
-            (out.status.success(), String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned())
+            (
+                out.status.success(),
+                String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned(),
+            )
         };
         let everyone_may_enter = |d: &Path| {
             use std::os::unix::fs::PermissionsExt;
@@ -148,9 +181,17 @@ impl Postfix {
         .map(|l| service(l))
         .collect();
         std::fs::write(conf.join("master.cf"), master).expect("master.cf");
-        let this = Self { address: SocketAddr::new(ip, port), conf, dir: home };
+        let this = Self {
+            address: SocketAddr::new(ip, port),
+            conf,
+            dir: home,
+        };
         let (ok, said) = this.postfix("start");
-        assert!(ok && net::wait_for(this.address, 20), "Postfix doesn't start:\n{said}\n{}", this.log());
+        assert!(
+            ok && net::wait_for(this.address, 20),
+            "Postfix doesn't start:\n{said}\n{}",
+            this.log()
+        );
         this
     }
 
@@ -161,7 +202,10 @@ impl Postfix {
             .arg(word)
             .output()
             .expect("postfix starts");
-        (out.status.success(), String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned())
+        (
+            out.status.success(),
+            String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned(),
+        )
     }
 
     /// Its mail log.
@@ -171,8 +215,13 @@ impl Postfix {
 
     /// The messages that it delivered, whole.
     pub fn mailbox(&self) -> Vec<Vec<u8>> {
-        let Ok(files) = std::fs::read_dir(self.dir.join("mail/all/new")) else { return Vec::new() };
-        files.flatten().filter_map(|f| std::fs::read(f.path()).ok()).collect()
+        let Ok(files) = std::fs::read_dir(self.dir.join("mail/all/new")) else {
+            return Vec::new();
+        };
+        files
+            .flatten()
+            .filter_map(|f| std::fs::read(f.path()).ok())
+            .collect()
     }
 
     /// Its configuration directory, for `sendmail -C`.

@@ -21,7 +21,11 @@ impl Process {
     /// When it can't be started.
     pub fn start(name: &str, dir: &Path, command: &mut Command) -> Self {
         let log = dir.join(format!("{name}.log"));
-        let out = File::options().create(true).append(true).open(&log).expect("a log file in the scratch directory");
+        let out = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .expect("a log file in the scratch directory");
         // SAFETY: prctl is async-signal-safe. A test that is killed takes its children along.
         unsafe {
             command.pre_exec(|| {
@@ -37,7 +41,11 @@ impl Process {
             .stderr(out)
             .spawn()
             .unwrap_or_else(|e| panic!("can't start {name} ({command:?}): {e}"));
-        Self { child, name: name.to_owned(), log }
+        Self {
+            child,
+            name: name.to_owned(),
+            log,
+        }
     }
 
     /// The process id.
@@ -77,7 +85,12 @@ impl Process {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return status;
             }
-            assert!(Instant::now() < end, "{} still runs after {limit:?}:\n{}", self.name, self.output());
+            assert!(
+                Instant::now() < end,
+                "{} still runs after {limit:?}:\n{}",
+                self.name,
+                self.output()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }

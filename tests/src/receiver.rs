@@ -17,8 +17,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What it offers when nothing else is said.
-pub const EXTENSIONS: &[&str] =
-    &["PIPELINING", "SIZE 60000000", "8BITMIME", "SMTPUTF8", "CHUNKING", "ENHANCEDSTATUSCODES", "DSN"];
+pub const EXTENSIONS: &[&str] = &[
+    "PIPELINING",
+    "SIZE 60000000",
+    "8BITMIME",
+    "SMTPUTF8",
+    "CHUNKING",
+    "ENHANCEDSTATUSCODES",
+    "DSN",
+];
 
 /// What a command, `CONNECT` or `.` (the end of a message) is answered.
 #[derive(Clone, Debug)]
@@ -93,7 +100,11 @@ impl Mail {
 /// # Panics
 /// When it is another.
 pub fn without_received(content: &[u8]) -> &[u8] {
-    assert!(content.starts_with(b"Received: "), "no Received: {}", String::from_utf8_lossy(&content[..content.len().min(300)]));
+    assert!(
+        content.starts_with(b"Received: "),
+        "no Received: {}",
+        String::from_utf8_lossy(&content[..content.len().min(300)])
+    );
     let mut at = 0;
     for line in content.split_inclusive(|b| *b == b'\n') {
         if at > 0 && !line.starts_with(b" ") && !line.starts_with(b"\t") {
@@ -164,7 +175,9 @@ impl Receiver {
         answer: impl Fn(&str) -> Answer + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind(address).expect("a free address");
-        let address = listener.local_addr().expect("a bound socket has an address");
+        let address = listener
+            .local_addr()
+            .expect("a bound socket has an address");
         let shared = Arc::new(Shared {
             answer: Box::new(answer),
             extensions: Mutex::new(extensions.iter().map(|e| (*e).to_owned()).collect()),
@@ -198,12 +211,20 @@ impl Receiver {
 
     /// The messages so far.
     pub fn mails(&self) -> Vec<Mail> {
-        self.shared.mails.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared
+            .mails
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// How many messages so far.
     pub fn count(&self) -> usize {
-        self.shared.mails.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.shared
+            .mails
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
     }
 
     /// Waits for `n` messages and gives all that are there.
@@ -213,18 +234,30 @@ impl Receiver {
     pub fn wait(&self, n: usize) -> Vec<Mail> {
         let there = crate::eventually(30, || (self.count() >= n).then_some(()));
         let mails = self.mails();
-        assert!(there.is_some(), "{} messages of {n} came; commands: {:#?}", mails.len(), self.commands());
+        assert!(
+            there.is_some(),
+            "{} messages of {n} came; commands: {:#?}",
+            mails.len(),
+            self.commands()
+        );
         mails
     }
 
     /// Every command line so far, of all sessions.
     pub fn commands(&self) -> Vec<String> {
-        self.shared.commands.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared
+            .commands
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// How many commands so far begin so.
     pub fn count_of(&self, beginning: &str) -> usize {
-        self.commands().iter().filter(|c| c.starts_with(beginning)).count()
+        self.commands()
+            .iter()
+            .filter(|c| c.starts_with(beginning))
+            .count()
     }
 
     /// Sessions so far.
@@ -249,7 +282,11 @@ impl Drop for Receiver {
         let _ = TcpStream::connect_timeout(&self.address, Duration::from_millis(200));
         if std::thread::panicking() {
             let commands = self.commands();
-            eprintln!("---- receiver {}: {} messages ----", self.address, self.count());
+            eprintln!(
+                "---- receiver {}: {} messages ----",
+                self.address,
+                self.count()
+            );
             for command in commands.iter().rev().take(40).rev() {
                 eprintln!("{command}");
             }
@@ -288,13 +325,19 @@ impl Talk<'_> {
                 }
             };
             self.say(&reply)?;
-            return Ok(if reply.starts_with(['4', '5']) { Then::Refused } else { Then::Go });
+            return Ok(if reply.starts_with(['4', '5']) {
+                Then::Refused
+            } else {
+                Then::Go
+            });
         }
     }
 
     fn say(&mut self, reply: &str) -> io::Result<()> {
         let reply = reply.replace('\n', "\r\n");
-        self.stream.get_mut().write_all(format!("{reply}\r\n").as_bytes())
+        self.stream
+            .get_mut()
+            .write_all(format!("{reply}\r\n").as_bytes())
     }
 
     fn line(&mut self) -> io::Result<Option<Vec<u8>>> {
@@ -306,15 +349,27 @@ impl Talk<'_> {
 fn talk(shared: &Shared, stream: TcpStream, session: usize) -> io::Result<()> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-    let mut talk = Talk { shared, stream: BufReader::new(stream) };
+    let mut talk = Talk {
+        shared,
+        stream: BufReader::new(stream),
+    };
     if !matches!(talk.answer("CONNECT", "220 receiver.test ESMTP")?, Then::Go) {
         return Ok(());
     }
-    let (mut mail, mut rcpt, mut content, mut hello) = (String::new(), Vec::new(), Vec::new(), String::new());
+    let (mut mail, mut rcpt, mut content, mut hello) =
+        (String::new(), Vec::new(), Vec::new(), String::new());
     while let Some(line) = talk.line()? {
         let line = String::from_utf8_lossy(&line).trim_end().to_owned();
-        shared.commands.lock().unwrap_or_else(PoisonError::into_inner).push(line.clone());
-        let verb = line.split([' ', ':']).next().unwrap_or_default().to_ascii_uppercase();
+        shared
+            .commands
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(line.clone());
+        let verb = line
+            .split([' ', ':'])
+            .next()
+            .unwrap_or_default()
+            .to_ascii_uppercase();
         let keep = |mail: &str, rcpt: &[String], content: Vec<u8>, bdat: bool| {
             let it = Mail {
                 mail: mail.to_owned(),
@@ -325,12 +380,20 @@ fn talk(shared: &Shared, stream: TcpStream, session: usize) -> io::Result<()> {
                 at: Instant::now(),
                 session,
             };
-            shared.mails.lock().unwrap_or_else(PoisonError::into_inner).push(it);
+            shared
+                .mails
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(it);
         };
         let then = match &*verb {
             "EHLO" | "LHLO" => {
                 hello = line.split(' ').nth(1).unwrap_or_default().to_owned();
-                let extensions = shared.extensions.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let extensions = shared
+                    .extensions
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .clone();
                 let mut usual = "250-receiver.test".to_owned();
                 for extension in extensions {
                     usual.push_str(&format!("\n250-{extension}"));
@@ -372,7 +435,9 @@ fn talk(shared: &Shared, stream: TcpStream, session: usize) -> io::Result<()> {
                 Then::Go => {
                     content.clear();
                     loop {
-                        let Some(line) = talk.line()? else { return Ok(()) };
+                        let Some(line) = talk.line()? else {
+                            return Ok(());
+                        };
                         if line == b".\r\n" {
                             break;
                         }

@@ -32,7 +32,9 @@ pub fn program() -> &'static Path {
         let folder = test.ancestors().nth(2).expect("the folder of the profile");
         let mut build = Command::new(env!("CARGO"));
         build.args(["build", "--quiet", "-p", "courser", "--bin", "courser"]);
-        build.arg("--manifest-path").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"));
+        build
+            .arg("--manifest-path")
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"));
         if let Some(target) = folder.parent() {
             build.arg("--target-dir").arg(target);
         }
@@ -43,7 +45,11 @@ pub fn program() -> &'static Path {
             }
         }
         let built = build.output().expect("cargo starts");
-        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        assert!(
+            built.status.success(),
+            "{}",
+            String::from_utf8_lossy(&built.stderr)
+        );
         folder.join("courser")
     })
 }
@@ -53,7 +59,10 @@ pub fn program() -> &'static Path {
 /// # Panics
 /// When it can't be started.
 pub fn run(words: &[&str]) -> Output {
-    Command::new(program()).args(words).output().expect("courser starts")
+    Command::new(program())
+        .args(words)
+        .output()
+        .expect("courser starts")
 }
 
 /// A server. It is killed when dropped.
@@ -75,7 +84,10 @@ impl Server {
     pub fn start(overrides: &str) -> Self {
         let scratch = scratch();
         let dir = scratch.path().to_owned();
-        Self { _scratch: Some(scratch), ..Self::start_in(&dir, overrides) }
+        Self {
+            _scratch: Some(scratch),
+            ..Self::start_in(&dir, overrides)
+        }
     }
 
     /// Starts one whose files are in `dir`.
@@ -94,9 +106,18 @@ impl Server {
     /// When the files can't be written.
     pub fn prepare(dir: &Path, overrides: &str) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], net::free_port()));
-        let server =
-            Self { address, dir: dir.to_owned(), overrides: String::new(), process: None, _scratch: None };
-        Self { overrides: overrides.to_owned(), ..server }.configured(overrides)
+        let server = Self {
+            address,
+            dir: dir.to_owned(),
+            overrides: String::new(),
+            process: None,
+            _scratch: None,
+        };
+        Self {
+            overrides: overrides.to_owned(),
+            ..server
+        }
+        .configured(overrides)
     }
 
     fn configured(mut self, overrides: &str) -> Self {
@@ -131,7 +152,10 @@ gather = "0s"
             self.address
         );
         let mut all: Table = base.parse().expect("the harness's configuration is TOML");
-        lay_over(&mut all, overrides.parse().expect("the test's configuration is TOML"));
+        lay_over(
+            &mut all,
+            overrides.parse().expect("the test's configuration is TOML"),
+        );
         std::fs::create_dir_all(&self.dir).expect("a scratch directory");
         let text = toml::to_string(&all).expect("what was read can be written");
         std::fs::write(self.config(), text).expect("courser.toml");
@@ -146,7 +170,9 @@ gather = "0s"
         assert!(self.process.is_none(), "it runs already");
         let mut command = Command::new(program());
         command.args(["serve", "--config"]).arg(self.config());
-        command.env_remove("COURSER_LOG").env_remove("COURSER_CONFIG");
+        command
+            .env_remove("COURSER_LOG")
+            .env_remove("COURSER_CONFIG");
         let mut process = Process::start("courser", &self.dir, &mut command);
         // The listener is bound before the spool is read, so a connection alone says too little.
         let up = eventually(30, || {
@@ -156,7 +182,11 @@ gather = "0s"
             let status = self.courser(&["status", "--json"]);
             status.status.success().then_some(true)
         });
-        assert!(up == Some(true), "courser doesn't come up:\n{}", process.output());
+        assert!(
+            up == Some(true),
+            "courser doesn't come up:\n{}",
+            process.output()
+        );
         self.process = Some(process);
     }
 
@@ -206,7 +236,11 @@ gather = "0s"
         if let Some(mut process) = self.process.take() {
             process.signal(libc::SIGTERM);
             let status = process.wait(limit);
-            assert!(status.success(), "courser ended with {status}:\n{}", process.output());
+            assert!(
+                status.success(),
+                "courser ended with {status}:\n{}",
+                process.output()
+            );
         }
     }
 
@@ -225,7 +259,11 @@ gather = "0s"
     pub fn wait_end(&mut self) {
         if let Some(mut process) = self.process.take() {
             let status = process.wait(Duration::from_secs(20));
-            assert!(status.success(), "courser ended with {status}:\n{}", process.output());
+            assert!(
+                status.success(),
+                "courser ended with {status}:\n{}",
+                process.output()
+            );
         }
     }
 
@@ -255,7 +293,9 @@ gather = "0s"
             out.status,
             String::from_utf8_lossy(&out.stderr)
         );
-        said.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+        said.lines()
+            .map(|line| serde_json::from_str(line).expect("a line of JSON"))
+            .collect()
     }
 
     /// Every delivery in the queue.
@@ -275,7 +315,11 @@ gather = "0s"
                 Some(serde_json::from_str(said.lines().next()?).expect("a line of JSON"))
             }
             Some(5) => None,
-            _ => panic!("courser queue show: {}\n{}", out.status, String::from_utf8_lossy(&out.stderr)),
+            _ => panic!(
+                "courser queue show: {}\n{}",
+                out.status,
+                String::from_utf8_lossy(&out.stderr)
+            ),
         }
     }
 
@@ -298,19 +342,31 @@ gather = "0s"
     /// When it isn't after half a minute; shows what is left.
     pub fn wait_empty(&self) {
         let empty = eventually(30, || self.queue().is_empty().then_some(()));
-        assert!(empty.is_some(), "the queue isn't empty: {:#?}", self.queue());
+        assert!(
+            empty.is_some(),
+            "the queue isn't empty: {:#?}",
+            self.queue()
+        );
     }
 
     /// Its events so far, of all its starts, oldest first.
     pub fn events(&self) -> Vec<Value> {
-        let Ok(files) = std::fs::read_dir(self.dir.join("events")) else { return Vec::new() };
-        let mut files: Vec<PathBuf> =
-            files.flatten().map(|f| f.path()).filter(|p| p.extension().is_some_and(|e| e == "jsonl")).collect();
+        let Ok(files) = std::fs::read_dir(self.dir.join("events")) else {
+            return Vec::new();
+        };
+        let mut files: Vec<PathBuf> = files
+            .flatten()
+            .map(|f| f.path())
+            .filter(|p| p.extension().is_some_and(|e| e == "jsonl"))
+            .collect();
         files.sort();
         let mut events: Vec<Value> = Vec::new();
         for file in files {
             let text = std::fs::read(file).unwrap_or_default();
-            for line in text.split_inclusive(|b| *b == b'\n').filter(|l| l.ends_with(b"\n")) {
+            for line in text
+                .split_inclusive(|b| *b == b'\n')
+                .filter(|l| l.ends_with(b"\n"))
+            {
                 // After kill -9 the end of a file may be torn.
                 events.extend(serde_json::from_slice::<Value>(line).ok());
             }
@@ -320,7 +376,10 @@ gather = "0s"
 
     /// Its events of one kind.
     pub fn events_of(&self, kind: &str) -> Vec<Value> {
-        self.events().into_iter().filter(|e| e["kind"] == kind).collect()
+        self.events()
+            .into_iter()
+            .filter(|e| e["kind"] == kind)
+            .collect()
     }
 
     /// Waits for an event of this kind that `is` means.
@@ -336,18 +395,32 @@ gather = "0s"
     /// # Panics
     /// When they don't come within 20 seconds; shows the events.
     pub fn wait_events(&self, kind: &str, n: usize, is: impl Fn(&Value) -> bool) -> Vec<Value> {
-        let find = || -> Vec<Value> { self.events_of(kind).into_iter().filter(|e| is(e)).collect() };
+        let find =
+            || -> Vec<Value> { self.events_of(kind).into_iter().filter(|e| is(e)).collect() };
         let found = eventually(20, || Some(find()).filter(|f| f.len() >= n));
         found.unwrap_or_else(|| {
             let all = self.events();
-            let shown: Vec<String> = all.iter().rev().take(30).rev().map(Value::to_string).collect();
-            panic!("{} of {n} events {kind:?} came; the last ones are\n{}", find().len(), shown.join("\n"))
+            let shown: Vec<String> = all
+                .iter()
+                .rev()
+                .take(30)
+                .rev()
+                .map(Value::to_string)
+                .collect();
+            panic!(
+                "{} of {n} events {kind:?} came; the last ones are\n{}",
+                find().len(),
+                shown.join("\n")
+            )
         })
     }
 
     /// Events about one message, oldest first.
     pub fn story(&self, message: &str) -> Vec<Value> {
-        self.events().into_iter().filter(|e| e["message"] == message).collect()
+        self.events()
+            .into_iter()
+            .filter(|e| e["message"] == message)
+            .collect()
     }
 }
 
@@ -356,7 +429,10 @@ gather = "0s"
 /// # Panics
 /// When there is no room for one.
 pub fn scratch() -> TempDir {
-    tempfile::Builder::new().prefix("courser-test-").tempdir().expect("a scratch directory")
+    tempfile::Builder::new()
+        .prefix("courser-test-")
+        .tempdir()
+        .expect("a scratch directory")
 }
 
 /// A route for every domain to one receiver.
@@ -369,9 +445,13 @@ fn lay_over(base: &mut Table, over: Table) {
     for (key, value) in over {
         match (base.get_mut(&key), value) {
             (Some(Toml::Table(base)), Toml::Table(over)) => lay_over(base, over),
-            (Some(Toml::Array(base)), Toml::Array(over)) if key == "listener" || key == "stream" => {
+            (Some(Toml::Array(base)), Toml::Array(over))
+                if key == "listener" || key == "stream" =>
+            {
                 let mut over = over.into_iter();
-                if let (Some(Toml::Table(base)), Some(Toml::Table(over))) = (base.first_mut(), over.next()) {
+                if let (Some(Toml::Table(base)), Some(Toml::Table(over))) =
+                    (base.first_mut(), over.next())
+                {
                     lay_over(base, over);
                 }
                 base.extend(over);
