@@ -5,7 +5,7 @@ use std::fs::OpenOptions;
 use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -331,7 +331,10 @@ impl Shared {
         Ok(())
     }
 
-    fn enqueue(&self, mut queue: std::sync::MutexGuard<'_, Queue>, command: Command) {
+    fn enqueue(&self, mut queue: MutexGuard<'_, Queue>, command: Command) {
+        if queue.writer_done {
+            return;
+        }
         queue.commands.push(command);
         let wake = std::mem::take(&mut queue.writer_sleeps);
         drop(queue);
@@ -505,7 +508,10 @@ impl Writer {
         }
         let mut queue = lock(&self.shared.queue);
         queue.writer_done = true;
+        // What the reclaimer still wanted; it hears that nobody answers.
+        let left = std::mem::take(&mut queue.commands);
         drop(queue);
+        drop(left);
         self.shared.syncer_wake.notify_one();
     }
 
@@ -654,7 +660,6 @@ impl Writer {
         .into();
         self.cut_back(full);
         if full {
-            self.release_reserve();
             self.shared.set_state(SpoolState::NearlyFull {
                 reason: reason.clone(),
             });
@@ -684,12 +689,23 @@ impl Writer {
         if kept.is_empty() {
             return;
         }
-        let size = kept.iter().map(|g| g.size).sum();
-        match self.write(&kept, size) {
-            Ok(()) => self.written(kept),
-            Err(_) => {
-                self.cut_back(full);
-                self.parked.extend(kept);
+        // Without the messages it may fit.
+        self.write_or_park(kept);
+    }
+
+    /// Writes outcomes, at last into the reserve; false if they had to be parked.
+    fn write_or_park(&mut self, groups: Vec<Group>) -> bool {
+        let size = groups.iter().map(|g| g.size).sum();
+        loop {
+            let Err(error) = self.write(&groups, size) else {
+                self.written(groups);
+                return true;
+            };
+            let full = is_full(&error);
+            self.cut_back(full);
+            if !(full && self.release_reserve()) {
+                self.parked.extend(groups);
+                return false;
             }
         }
     }
@@ -934,22 +950,14 @@ impl Writer {
         let now = Instant::now();
         if self.try_again.is_some_and(|t| now >= t || closing) {
             self.try_again = None;
-            let mut parked: Vec<_> = std::mem::take(&mut self.parked).into();
-            let mut ok = true;
-            while ok && !parked.is_empty() {
-                // One by one: what still fits a nearly full disk goes through.
-                let group = vec![parked.remove(0)];
-                let size = group[0].size;
-                match self.write(&group, size) {
-                    Ok(()) => self.written(group),
-                    Err(e) => {
-                        self.cut_back(is_full(&e));
-                        self.parked.extend(group);
-                        ok = false;
-                    }
+            let mut parked = std::mem::take(&mut self.parked);
+            // One by one: what fits a nearly full disk goes through.
+            while let Some(group) = parked.pop_front() {
+                if !self.write_or_park(vec![group]) {
+                    break;
                 }
             }
-            self.parked.extend(parked);
+            self.parked.append(&mut parked);
             if !self.parked.is_empty() {
                 self.try_again = Some(now + RETRY);
             }
@@ -985,7 +993,10 @@ impl Writer {
         let was_full = matches!(shared.state(), SpoolState::NearlyFull { .. });
         // Once full, a little more than the least has to be free, so that it doesn't flap.
         let slack = |bytes: u64| if was_full { bytes / 32 } else { 0 };
-        if !self.reserve_held && room.free > min_free.saturating_add(options.reserve_bytes) {
+        if !self.reserve_held
+            && self.parked.is_empty()
+            && room.free > min_free.saturating_add(options.reserve_bytes)
+        {
             self.take_reserve();
         }
         let mb = |bytes: u64| bytes.div_ceil(1 << 20);
@@ -1057,10 +1068,10 @@ impl Writer {
         }
     }
 
-    fn release_reserve(&mut self) {
-        if std::mem::take(&mut self.reserve_held) {
-            let _ = std::fs::remove_file(self.reserve_path());
-        }
+    /// Gives the reserve up; false if it wasn't held.
+    fn release_reserve(&mut self) -> bool {
+        let held = std::mem::take(&mut self.reserve_held);
+        held && std::fs::remove_file(self.reserve_path()).is_ok()
     }
 
     fn compacted(&mut self, segment: u32, done: bool) {

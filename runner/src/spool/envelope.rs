@@ -677,3 +677,180 @@ impl std::fmt::Debug for EnvelopeView<'_> {
         self.to_fields().fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn fields() -> impl Strategy<Value = EnvelopeFields> {
+        let text = || ".{0,30}";
+        let notify = prop::option::of(
+            (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+                |(never, success, failure, delay)| Notify {
+                    never,
+                    success,
+                    failure,
+                    delay,
+                },
+            ),
+        );
+        let recipient = (text(), notify, prop::option::of(("[a-z0-9]{0,9}", text()))).prop_map(
+            |(address, notify, orcpt)| RecipientFields {
+                address,
+                notify,
+                orcpt,
+            },
+        );
+        let ret = prop_oneof![Just(None), Just(Some(Ret::Full)), Just(Some(Ret::Headers))];
+        let body = prop_oneof![
+            Just(BodyType::SevenBit),
+            Just(BodyType::EightBitMime),
+            Just(BodyType::BinaryMime)
+        ];
+        let time = || {
+            prop::option::of((-1_000_000_000_000i64..1_000_000_000_000).prop_map(Wall::from_unix))
+        };
+        let by = (time(), any::<bool>(), any::<bool>())
+            .prop_map(|(at, returns, trace)| at.map(|at| DeliverUntil { at, returns, trace }));
+        let numbers = (
+            any::<u64>(),
+            any::<u64>(),
+            any::<u64>(),
+            any::<u8>(),
+            prop::option::of(any::<i8>()),
+        );
+        let flags = (any::<bool>(), any::<bool>(), any::<bool>());
+        let texts = prop::collection::vec(text(), 9);
+        let recipients = prop::collection::vec(recipient, 0..5);
+        let client = prop::option::of(any::<IpAddr>());
+        (
+            numbers,
+            flags,
+            (ret, body, by, time()),
+            texts,
+            recipients,
+            client,
+        )
+            .prop_map(
+                |(
+                    (id, received_ms, body_len, class, mt_priority),
+                    flags,
+                    (ret, body, deliver_by, hold_until),
+                    mut texts,
+                    recipients,
+                    client,
+                )| {
+                    let mut text = || texts.pop().unwrap_or_default();
+                    EnvelopeFields {
+                        id,
+                        received_ms,
+                        sender: text(),
+                        envid: text(),
+                        ret,
+                        body,
+                        smtputf8: flags.0,
+                        requiretls: flags.1,
+                        eight_bit: flags.2,
+                        mt_priority,
+                        deliver_by,
+                        hold_until,
+                        tenant: text(),
+                        campaign: text(),
+                        stream: text(),
+                        pool: text(),
+                        tags: text(),
+                        class,
+                        client,
+                        helo: text(),
+                        user: text(),
+                        body_len,
+                        recipients,
+                    }
+                },
+            )
+    }
+
+    #[test]
+    fn a_common_envelope_is_small() {
+        let recipients = vec![RecipientFields {
+            address: "someone@example.org".into(),
+            ..RecipientFields::default()
+        }];
+        let fields = EnvelopeFields {
+            sender: "news@example.com".into(),
+            recipients,
+            ..EnvelopeFields::default()
+        };
+        assert_eq!(
+            fields.encode().unwrap().as_bytes().len(),
+            69 + 16 + 4 + 6 + 19
+        );
+    }
+
+    #[test]
+    fn bounds_are_kept() {
+        let long = EnvelopeFields {
+            sender: "x".repeat(TEXT_BYTES_MAX + 1),
+            ..EnvelopeFields::default()
+        };
+        assert_eq!(long.encode(), Err(EnvelopeError::TextTooLong));
+        let many = EnvelopeFields {
+            recipients: vec![RecipientFields::default(); RECIPIENTS_MAX + 1],
+            ..EnvelopeFields::default()
+        };
+        assert_eq!(many.encode(), Err(EnvelopeError::TooManyRecipients));
+        let most = EnvelopeFields {
+            recipients: vec![RecipientFields::default(); RECIPIENTS_MAX],
+            ..EnvelopeFields::default()
+        };
+        assert_eq!(
+            most.encode().unwrap().view().recipients_len(),
+            RECIPIENTS_MAX
+        );
+    }
+
+    #[test]
+    fn clearing_leaves_nothing() {
+        let mut fields = EnvelopeFields {
+            id: 3,
+            sender: "a".into(),
+            tags: "b".into(),
+            smtputf8: true,
+            class: 2,
+            ..EnvelopeFields::default()
+        };
+        fields.recipients.push(RecipientFields::default());
+        fields.clear();
+        assert_eq!(fields, EnvelopeFields::default());
+    }
+
+    proptest! {
+        #[test]
+        fn fields_come_back(fields in fields()) {
+            let envelope = fields.encode().unwrap();
+            prop_assert_eq!(&envelope.view().to_fields(), &fields);
+            prop_assert_eq!(Envelope::from_bytes(envelope.as_bytes()), Ok(envelope));
+        }
+
+        #[test]
+        fn any_bytes_parse_or_dont(data: Vec<u8>) {
+            let _ = EnvelopeView::parse(&data).map(|view| view.to_fields());
+        }
+
+        #[test]
+        fn damaged_ones_never_panic(fields in fields(), hits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..5), cut: prop::sample::Index) {
+            let mut data = fields.encode().unwrap().as_bytes().to_vec();
+            for (at, with) in hits {
+                let at = at.index(data.len());
+                data[at] = with;
+            }
+            if let Ok(view) = EnvelopeView::parse(&data) {
+                let again = view.to_fields();
+                prop_assert_eq!(view.recipients().len(), again.recipients.len());
+                prop_assert_eq!(again.encode().unwrap().view().to_fields(), again);
+            }
+            prop_assert!(EnvelopeView::parse(&data[..cut.index(data.len())]).is_err());
+        }
+    }
+}

@@ -131,7 +131,7 @@ impl Reclaimer {
         name: SegmentName,
         at: u64,
         header: Header,
-        last: &HashMap<Key, u64>,
+        last: &HashMap<Key, Rank>,
     ) -> io::Result<Option<Moved>> {
         let mut moved = Moved {
             from: name.number,
@@ -168,7 +168,8 @@ impl Reclaimer {
                 }
                 let mut outcomes = decode_outcomes(scanner.head()?).unwrap_or_default();
                 outcomes.retain(|o| {
-                    last.get(&(header.id, o.recipient, o.kind.class())) == Some(&header.seq)
+                    last.get(&(header.id, o.recipient, o.kind.class()))
+                        == Some(&(o.kind.ends(), header.seq))
                 });
                 if !outcomes.is_empty() {
                     let mut head = Vec::new();
@@ -191,8 +192,11 @@ impl Reclaimer {
 /// Message, recipient, class of outcome.
 type Key = (u64, u32, u8);
 
-/// The sequence number of the last outcome of each class of each delivery in a segment.
-fn last_outcomes(file: &File, name: SegmentName, len: u64) -> io::Result<HashMap<Key, u64>> {
+/// Whether it ends the delivery, and its sequence number: what came after an end doesn't count.
+type Rank = (bool, u64);
+
+/// The outcome that counts, of each class of each delivery in a segment.
+fn last_outcomes(file: &File, name: SegmentName, len: u64) -> io::Result<HashMap<Key, Rank>> {
     let mut last = HashMap::new();
     let mut scanner = Scanner::new(file, name.salt, len);
     while let Some(found) = scanner.next()? {
@@ -200,10 +204,11 @@ fn last_outcomes(file: &File, name: SegmentName, len: u64) -> io::Result<HashMap
             && header.kind == Kind::Outcomes
         {
             for o in decode_outcomes(scanner.head()?).unwrap_or_default() {
-                let seq = last
+                let rank = (o.kind.ends(), header.seq);
+                let highest = last
                     .entry((header.id, o.recipient, o.kind.class()))
-                    .or_insert(header.seq);
-                *seq = header.seq.max(*seq);
+                    .or_insert(rank);
+                *highest = rank.max(*highest);
             }
         }
     }

@@ -532,7 +532,10 @@ impl Handle {
         // Dropped outside of the lock: a sink may own anything.
         let sinks = std::mem::take(&mut *lock(&self.shared.sinks));
         drop(sinks);
-        drop(lock(&self.shared.lock_file).take());
+        if let Some(file) = lock(&self.shared.lock_file).take() {
+            // A process that is just being forked may hold the descriptor a little longer.
+            let _ = file.unlock();
+        }
     }
 }
 

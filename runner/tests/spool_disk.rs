@@ -1,0 +1,336 @@
+//! The spool on disks that fail, lie about writes, or run full.
+
+mod spool_support;
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use courser::spool::{
+    AppendError, Deferral, Options, Outcome, OutcomeKind, RefusedWhy, Spool, SpoolState, Store,
+};
+use spool_support::*;
+
+fn faulty() -> (tempfile::TempDir, Arc<Faulty>, Options) {
+    let disk = Arc::new(Faulty::default());
+    let options = Options {
+        disk: disk.clone(),
+        ..small()
+    };
+    (tempfile::tempdir().unwrap(), disk, options)
+}
+
+/// Appends a message and waits for it.
+fn append(spool: &Spool, waiter: &Waiter, body: &'static str) -> (u64, Result<(), AppendError>) {
+    let id = spool.next_id();
+    spool
+        .append_message(0, id, envelope(id, 2, body.len() as u64), vec![body.into()])
+        .unwrap();
+    waiter.wait(1).remove(0)
+}
+
+fn deferred(recipient: u32, attempts: u32) -> Outcome {
+    Outcome {
+        recipient,
+        kind: OutcomeKind::Deferred(Deferral {
+            attempts,
+            ..Deferral::default()
+        }),
+    }
+}
+
+#[test]
+fn a_failed_sync_is_final() {
+    let (dir, disk, options) = faulty();
+    let (spool, _) = Store::open(dir.path(), options.clone()).unwrap();
+    let waiter = Waiter::register(&spool, 0);
+    let (good, result) = append(&spool, &waiter, "synced");
+    assert_eq!(result, Ok(()));
+    disk.sync_fails.store(true, Relaxed);
+    let (_, result) = append(&spool, &waiter, "not synced");
+    assert!(matches!(result, Err(AppendError::Failed(_))), "{result:?}");
+    disk.sync_fails.store(false, Relaxed);
+    // The disk works again, but what it lost can't be known.
+    let refused = spool
+        .append_message(0, 1, envelope(spool.next_id(), 1, 1), vec!["x".into()])
+        .unwrap_err();
+    assert!(matches!(refused.why, RefusedWhy::Failed(_)), "{refused:?}");
+    assert_eq!(refused.batch.into_messages().count(), 1);
+    assert!(matches!(
+        spool
+            .append_outcomes(good, &[deferred(0, 1)], None)
+            .unwrap_err()
+            .why,
+        RefusedWhy::Failed(_)
+    ));
+    let SpoolState::Failed { reason } = spool.status().state else {
+        panic!("failed")
+    };
+    assert!(reason.contains("Input/output error"), "{reason}");
+    assert_eq!(&spool.read_body(good).unwrap()[..], b"synced");
+    drop(spool);
+    let (_spool, recovery) = Store::open(dir.path(), options).unwrap();
+    assert!(recovery.messages.iter().any(|m| m.envelope.id() == good));
+}
+
+#[test]
+fn everything_that_waits_hears_of_a_failed_sync() {
+    let (dir, disk, options) = faulty();
+    let (spool, _) = Store::open(dir.path(), options).unwrap();
+    let waiter = Waiter::register(&spool, 0);
+    disk.sync_fails.store(true, Relaxed);
+    let mut taken = 0;
+    for token in 0..200 {
+        let id = spool.next_id();
+        taken += usize::from(
+            spool
+                .append_message(0, token, envelope(id, 1, 3), vec!["abc".into()])
+                .is_ok(),
+        );
+    }
+    let heard = waiter.wait(taken);
+    assert_eq!(heard.len(), taken);
+    assert!(
+        heard
+            .iter()
+            .all(|(_, result)| matches!(result, Err(AppendError::Failed(_)))),
+        "{heard:?}"
+    );
+}
+
+#[test]
+fn short_writes_are_continued() {
+    let (dir, disk, options) = faulty();
+    disk.write_some.store(7, Relaxed);
+    let (spool, _) = Store::open(dir.path(), options.clone()).unwrap();
+    let waiter = Waiter::register(&spool, 0);
+    let (id, result) = append(&spool, &waiter, "written in small pieces");
+    assert_eq!(result, Ok(()));
+    drop(spool);
+    let (spool, recovery) = Store::open(dir.path(), options).unwrap();
+    assert_eq!((recovery.warnings.len(), recovery.messages.len()), (0, 1));
+    assert_eq!(
+        &spool.read_body(id).unwrap()[..],
+        b"written in small pieces"
+    );
+}
+
+#[test]
+fn a_failed_write_refuses_messages_and_keeps_outcomes() {
+    for some in [0, 16] {
+        let (dir, disk, options) = faulty();
+        let (spool, _) = Store::open(dir.path(), options.clone()).unwrap();
+        let waiter = Waiter::register(&spool, 0);
+        let (first, result) = append(&spool, &waiter, "first");
+        assert_eq!(result, Ok(()));
+        disk.write_some.store(some, Relaxed);
+        disk.write_error.store(5, Relaxed);
+        let (_, result) = append(&spool, &waiter, "refused");
+        assert!(matches!(result, Err(AppendError::Trouble(_))), "{result:?}");
+        assert!(matches!(spool.accepting(), Err(RefusedWhy::Trouble(_))));
+        spool
+            .append_outcomes(first, &[deferred(0, 7)], None)
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        disk.write_error.store(0, Relaxed);
+        disk.write_some.store(0, Relaxed);
+        until(|| spool.accepting().is_ok());
+        let (second, result) = append(&spool, &waiter, "second");
+        assert_eq!(result, Ok(()));
+        drop(spool);
+        let (spool, recovery) = Store::open(dir.path(), options).unwrap();
+        assert_eq!(recovery.warnings, []);
+        let ids: Vec<_> = recovery.messages.iter().map(|m| m.envelope.id()).collect();
+        assert_eq!(ids, [first, second]);
+        assert_eq!(
+            recovery.messages[0].open[0].last.as_ref().unwrap().attempts,
+            7
+        );
+        assert_eq!(&spool.read_body(second).unwrap()[..], b"second");
+    }
+}
+
+#[test]
+fn messages_are_refused_before_the_disk_is_full() {
+    let (dir, disk, mut options) = faulty();
+    options.min_free_bytes = 10 << 20;
+    disk.free.store(100 << 20, Relaxed);
+    let (spool, _) = Store::open(dir.path(), options.clone()).unwrap();
+    let waiter = Waiter::register(&spool, 0);
+    let (id, result) = append(&spool, &waiter, "taken");
+    assert_eq!(result, Ok(()));
+    disk.free.store(9 << 20, Relaxed);
+    until(|| matches!(spool.accepting(), Err(RefusedWhy::Full(_))));
+    let refused = spool
+        .append_message(0, 1, envelope(1, 1, 1), vec!["x".into()])
+        .unwrap_err();
+    assert!(refused.to_string().contains("9 MB are free"), "{refused}");
+    spool
+        .append_outcomes(id, &[deferred(1, 3)], Some((0, 5)))
+        .unwrap();
+    assert_eq!(waiter.wait(1), [(5, Ok(()))]);
+    disk.free.store(100 << 20, Relaxed);
+    until(|| spool.accepting().is_ok());
+    assert_eq!(append(&spool, &waiter, "taken again").1, Ok(()));
+}
+
+#[test]
+fn the_spool_stays_within_its_bound() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options {
+        max_bytes: 1 << 20,
+        ..small()
+    };
+    let (spool, _) = Store::open(dir.path(), options).unwrap();
+    let waiter = Waiter::register(&spool, 0);
+    let body = bytes::Bytes::from(vec![b'x'; 10_000]);
+    let mut ids = Vec::new();
+    loop {
+        let id = spool.next_id();
+        match spool.append_message(0, id, envelope(id, 1, 10_000), vec![body.clone()]) {
+            Ok(()) => match waiter.wait(1).remove(0) {
+                (id, Ok(())) => ids.push(id),
+                (_, Err(e)) => break assert!(matches!(e, AppendError::Full(_)), "{e:?}"),
+            },
+            Err(refused) => {
+                break assert!(matches!(refused.why, RefusedWhy::Full(_)), "{refused:?}");
+            }
+        }
+        assert!(ids.len() < 200, "it never said that it is full");
+    }
+    assert!(spool.status().bytes <= 1 << 20);
+    assert!(ids.len() > 60, "full after {}", ids.len());
+    for id in ids.drain(..40) {
+        spool.finish(id).unwrap();
+    }
+    until(|| spool.accepting().is_ok());
+    assert_eq!(append(&spool, &waiter, "room again").1, Ok(()));
+    for id in ids {
+        assert_eq!(spool.read_body(id).unwrap().len(), 10_000);
+    }
+}
+
+/// A file system of its own, gone with the value.
+struct Tmpfs(tempfile::TempDir);
+
+impl Tmpfs {
+    fn mount(size: &str) -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
+            .arg(dir.path())
+            .output();
+        match mounted {
+            Ok(out) if out.status.success() => Some(Self(dir)),
+            Ok(out) => {
+                println!(
+                    "skipped: a small file system can't be mounted: {}",
+                    String::from_utf8_lossy(&out.stderr).trim()
+                );
+                None
+            }
+            Err(e) => {
+                println!("skipped: mount can't be run: {e}");
+                None
+            }
+        }
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).output();
+    }
+}
+
+#[test]
+fn a_really_full_disk_refuses_messages_and_still_takes_outcomes() {
+    let Some(tmpfs) = Tmpfs::mount("4m") else {
+        return;
+    };
+    let path = tmpfs.path().join("spool");
+    let options = Options {
+        reserve_bytes: 512 << 10,
+        ..small()
+    };
+    let (spool, _) = Store::open(&path, options.clone()).unwrap();
+    let waiter = Waiter::register(&spool, 0);
+    let body = bytes::Bytes::from(vec![b'x'; 20_000]);
+    let mut ids = Vec::new();
+    let mut refusals = 0;
+    while refusals < 50 {
+        let id = spool.next_id();
+        match spool.append_message(0, id, envelope(id, 1, 20_000), vec![body.clone()]) {
+            Ok(()) => match waiter.wait(1).remove(0) {
+                (id, Ok(())) => ids.push(id),
+                (_, Err(AppendError::Full(_))) => refusals += 1,
+                (_, other) => panic!("{other:?}"),
+            },
+            Err(refused) => {
+                assert!(matches!(refused.why, RefusedWhy::Full(_)), "{refused:?}");
+                refusals += 1;
+            }
+        }
+    }
+    assert!(ids.len() > 100, "{}", ids.len());
+    // Now somebody else takes the rest.
+    let _ = std::fs::write(tmpfs.path().join("other"), vec![0; 4 << 20]);
+    for (i, id) in ids.iter().enumerate() {
+        spool
+            .append_outcomes(*id, &[deferred(0, 5)], Some((0, i as u64)))
+            .unwrap();
+    }
+    let heard = waiter.wait(ids.len());
+    assert!(heard.iter().all(|(_, result)| result.is_ok()), "{heard:?}");
+    // Half of it goes, room comes back, and messages are taken again.
+    std::fs::remove_file(tmpfs.path().join("other")).unwrap();
+    let half = ids.split_off(ids.len() / 2);
+    for id in ids {
+        spool.finish(id).unwrap();
+    }
+    until(|| spool.accepting().is_ok());
+    assert_eq!(append(&spool, &waiter, "room again").1, Ok(()));
+    drop(spool);
+    let (spool, recovery) = Store::open(&path, options).unwrap();
+    assert_eq!(recovery.warnings, []);
+    assert_eq!(recovery.messages.len(), half.len() + 1);
+    for (message, id) in recovery.messages.iter().zip(half) {
+        assert_eq!(message.envelope.id(), id);
+        assert_eq!(message.open[0].last.as_ref().unwrap().attempts, 5);
+        assert_eq!(spool.read_body(id).unwrap(), body);
+    }
+}
+
+#[test]
+fn a_full_queue_gives_the_message_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options {
+        pending_bytes: 50_000,
+        disk: Arc::new(SlowWrite),
+        ..small()
+    };
+    let (spool, _) = Store::open(dir.path(), options).unwrap();
+    let waiter = Waiter::register(&spool, 0);
+    let body = bytes::Bytes::from(vec![b'x'; 10_000]);
+    let mut taken = 0;
+    let refused = loop {
+        let id = spool.next_id();
+        match spool.append_message(0, id, envelope(id, 1, 10_000), vec![body.clone()]) {
+            Ok(()) => taken += 1,
+            Err(refused) => break refused,
+        }
+        assert!(taken < 1000, "the queue has no bound");
+    };
+    assert_eq!(refused.why, RefusedWhy::Busy);
+    let (given_back, content) = refused.batch.into_messages().next().unwrap();
+    assert_eq!(
+        (given_back.view().body_len(), content),
+        (10_000, vec![body])
+    );
+    assert!(waiter.wait(taken).iter().all(|(_, result)| result.is_ok()));
+}
