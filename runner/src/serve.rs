@@ -1,7 +1,7 @@
 //! `courser serve`: everything starts, runs and ends here.
 //!
 //! Start: configuration → control socket (so that two servers don't begin) → listeners bound →
-//! event log → spool, with its recovery → shards → control plane. End: listeners closed → sessions
+//! spool, with its recovery → event log → shards → control plane. End: listeners closed → sessions
 //! finish what they have, within the drain time → shards → spool → event log.
 
 use std::io;
@@ -31,8 +31,10 @@ use crate::shard::shared::{Mail, Shared};
 use crate::shard::{self, admit};
 use crate::spool::{SpoolState, Store};
 
-/// How often the end of draining, and the spool's state, are looked at.
-const LOOK: Duration = Duration::from_millis(50);
+/// How often the spool's state is looked at.
+const LOOK: Duration = Duration::from_millis(500);
+/// How often the end of draining is looked at.
+const LOOK_DRAINING: Duration = Duration::from_millis(20);
 /// The control plane's threads: it is never on the path of a message.
 const CONTROL_THREADS: usize = 1;
 /// Sockets of the resolver in each shard: each adds a port that a spoofer has to guess.
@@ -52,10 +54,11 @@ pub fn run(path: &Path, config: Config, logging: LogHandle) -> anyhow::Result<()
     };
     let control = ControlServer::bind(&config.server.control_socket)?;
     let mut doors = bind(&config, shards)?;
+    // The spool's lock comes before the event files: a second server must not touch them.
+    let (spool, recovery) = Store::open(&config.spool.dir, config.spool.options())?;
     let log = EventLog::open(&config.events.dir, config.events.options())
         .map_err(|e| anyhow::anyhow!("the event log in {}: {e}", config.events.dir.display()))?;
     let sink = log.sink();
-    let (spool, recovery) = Store::open(&config.spool.dir, config.spool.options())?;
     tracing::info!(
         messages = recovery.messages.len(),
         segments = recovery.segments,
