@@ -303,6 +303,7 @@ async fn control_plane(
                 "told to by the control socket".clone_into(&mut reason);
             }
             tracing::info!(%reason, "stopping: nothing more is accepted, what is in flight is finished");
+            looks = tokio::time::interval(LOOK_DRAINING);
             drain_ends =
                 Some(tokio::time::Instant::now() + plane.shared.config().server.drain_timeout);
         }
