@@ -26,4 +26,5 @@ pub mod route;
 pub mod serve;
 pub mod session;
 pub mod shard;
+pub mod sink;
 pub mod spool;

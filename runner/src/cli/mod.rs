@@ -22,6 +22,7 @@ pub mod queue;
 pub mod reload;
 pub mod render;
 pub mod serve;
+pub mod sink;
 pub mod status;
 
 use std::io;
