@@ -10,6 +10,7 @@
 //! | [`session`] | Outcome |
 //! | [`feedback`], [`events`] | Event |
 //! | [`net`] | sockets, the ring and the clock |
+//! | [`sink`] | modelled receivers, for tests |
 //! | [`config`], [`control`], [`cli`] | what an operator says and asks |
 #![deny(missing_docs)]
 
