@@ -14,7 +14,7 @@ use courser_core::time::Wall;
 
 use super::settle::{Attempt, Said};
 use crate::control::{DeliverySelector, MessageId};
-use crate::net::clock;
+use crate::net::{clock, ring};
 use crate::queue::message::Message;
 use crate::session::transaction::Leased;
 use crate::shard::Shard;
@@ -22,6 +22,34 @@ use crate::spool::{Batch, EnvelopeFields, Outcome as Record, OutcomeKind, Recipi
 
 /// A notification that couldn't be kept is tried again after this.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// Counts as something that has to end before the server may stop, until it is dropped.
+struct Busy(Rc<Shard>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy(-1);
+    }
+}
+
+impl Shard {
+    /// Writes a notification when it is its turn.
+    pub fn notify(
+        self: &Rc<Self>,
+        notice: Notice,
+        message: Arc<Message>,
+        leased: Leased,
+        ends: Option<OutcomeKind>,
+    ) {
+        self.busy(1);
+        let busy = Busy(self.clone());
+        ring::spawn(async move {
+            let shard = &busy.0;
+            let _turn = shard.turn_to_notify().await;
+            notice.send(shard, &message, leased, ends).await;
+        });
+    }
+}
 
 /// A notification to be written.
 pub struct Notice {
@@ -62,14 +90,17 @@ impl Notice {
 
     /// Writes it, commits it together with the end of its delivery (or with the note that the
     /// delay was told), and queues it.
-    pub async fn send(
+    ///
+    /// The message is finished only after that: if it were before, by another recipient's end, a
+    /// crash in between would lose the notification.
+    async fn send(
         self,
-        shard: Rc<Shard>,
-        message: Arc<Message>,
+        shard: &Rc<Shard>,
+        message: &Arc<Message>,
         leased: Leased,
         ends: Option<OutcomeKind>,
     ) {
-        let original = match shard.body(&message).await {
+        let original = match shard.body(message).await {
             Ok(body) => body,
             Err(error) => {
                 tracing::error!(message = %MessageId(message.id()), %error, "the notification goes without the message: it can't be read back from the spool");
@@ -77,47 +108,47 @@ impl Notice {
             }
         };
         let id = shard.spool().next_id();
-        let (fields, content) = self.write(&shard, &message, leased, id, &original);
+        let (fields, content) = self.write(shard, message, leased, id, &original);
         let envelope = match fields.encode() {
             Ok(envelope) => envelope,
             Err(error) => {
                 // Can't be: its texts are those of an envelope that was encoded before.
                 tracing::error!(message = %MessageId(message.id()), %error, "a notification can't be written");
                 if let Some(kind) = ends {
-                    shard.keep(shard.ending(&message, leased, kind));
+                    shard.keep(shard.ending(message, leased, kind));
                 }
                 return;
             }
         };
         let content = Bytes::from(content);
-        // Once: it counts the delivery as ended.
-        let record = ends.clone().unwrap_or(OutcomeKind::DelayDsnSent);
-        let last = ends.is_some() && message.ended();
+        let record = Record {
+            recipient: leased.recipient,
+            kind: ends.clone().unwrap_or(OutcomeKind::DelayDsnSent),
+        };
+        let mut waited = false;
         loop {
-            let batch = Batch::new().message(envelope.clone(), vec![content.clone()]);
-            let batch = if last {
-                batch.finish(message.id())
-            } else {
-                batch.outcomes(
-                    message.id(),
-                    &[Record {
-                        recipient: leased.recipient,
-                        kind: record.clone(),
-                    }],
-                )
-            };
+            let batch = Batch::new()
+                .message(envelope.clone(), vec![content.clone()])
+                .outcomes(message.id(), std::slice::from_ref(&record));
             match shard.append_batch(batch).await {
                 Ok(()) => break,
+                Err(why) if why.is_final() => {
+                    tracing::error!(message = %MessageId(message.id()), %why, "a notification isn't written; the next start finds its delivery undone, and does it again");
+                    return;
+                }
                 Err(why) => {
-                    tracing::warn!(message = %MessageId(message.id()), %why, "a notification waits for the spool");
+                    if !std::mem::replace(&mut waited, true) {
+                        tracing::warn!(message = %MessageId(message.id()), %why, "a notification waits for the spool");
+                    }
                     tokio::time::sleep(AGAIN).await;
                 }
             }
         }
-        if last {
-            shard.release_body(&message);
+        if ends.is_some() && message.ended() {
+            shard.release_body(message);
+            shard.keep(Batch::new().finish(message.id()));
         }
-        shard.tell_notified(&message, leased, id, self.wanted.action);
+        shard.tell_notified(message, leased, id, self.wanted.action);
         shard.admit(envelope, content);
     }
 

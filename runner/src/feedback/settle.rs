@@ -24,6 +24,8 @@ use crate::spool::{Batch, Deferral, Outcome as Record, OutcomeKind};
 
 /// A lane that was told to slow down, without being told for how long, rests this long.
 pub const LANE_REST: Duration = Duration::from_secs(60);
+/// A lane whose source was refused for good, whatever it sends, rests this long.
+pub const LANE_REFUSED_REST: Duration = Duration::from_secs(15 * 60);
 
 /// What the other side, or we ourselves, said about a delivery.
 #[derive(Clone, Debug, Default)]
@@ -230,15 +232,7 @@ impl Shard {
         match notice {
             None => self.keep(self.ending(attempt.message, attempt.leased, kind)),
             Some(notice) => {
-                let shard = self.clone();
-                let (message, leased) = (attempt.message.clone(), attempt.leased);
-                self.busy(1);
-                crate::net::ring::spawn(async move {
-                    notice
-                        .send(shard.clone(), message, leased, Some(kind))
-                        .await;
-                    shard.busy(-1);
-                });
+                self.notify(notice, attempt.message.clone(), attempt.leased, Some(kind));
             }
         }
         self.ended(attempt.leased.delivery);
@@ -308,11 +302,25 @@ impl Shard {
 
     /// What a reply says about more than its recipient.
     fn lane_verdict(&self, task: &LaneTask, verdict: &Verdict) {
-        let rest = verdict.retry_after.unwrap_or(LANE_REST);
-        match verdict.scope {
-            Scope::Lane | Scope::Source if verdict.pressure => self.rest_lane(task, rest, verdict),
-            _ => {}
+        if let Some(rest) = lane_rest(verdict) {
+            self.rest_lane(task, rest, verdict);
         }
+    }
+}
+
+/// How long a lane rests after a verdict that is about it, or about its source.
+///
+/// A source on a block list gets 5yz for whatever it sends. What was refused is bounced, as the
+/// receiver said, but the rest of the queue has time until somebody has looked after it.
+pub fn lane_rest(verdict: &Verdict) -> Option<Duration> {
+    let about_us = matches!(verdict.scope, Scope::Lane | Scope::Source);
+    match verdict {
+        _ if !about_us => None,
+        Verdict {
+            permanent: true, ..
+        } => Some(LANE_REFUSED_REST),
+        Verdict { pressure: true, .. } => Some(verdict.retry_after.unwrap_or(LANE_REST)),
+        _ => None,
     }
 }
 

@@ -4,6 +4,7 @@
 //! and the queue, collects the body, and lets [`accept`](super::accept) make it durable before
 //! the 250 goes out.
 
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -21,6 +22,7 @@ use super::clients::{Admission, Clients};
 use super::draft::{Draft, Flaw, Origin};
 use crate::config::{Config, Listener, ListenerKind};
 use crate::events::{self, Client, Refused};
+use crate::net::op::Receive;
 use crate::net::tcp::{Listener as Socket, Stream};
 use crate::net::{clock, ring};
 use crate::shard::Shard;
@@ -33,6 +35,12 @@ const BODY_BUFFER_BYTES: usize = 64 * 1024;
 const REPLY_BUFFER_BYTES: usize = 4096;
 /// A proxy has so long to say who the client is.
 const PROXY_TIMEOUT: Duration = Duration::from_secs(10);
+/// A wait without a deadline is looked at again after this.
+const NO_DEADLINE: Duration = Duration::from_secs(3600);
+/// After the last reply the client has so long to take it and close.
+const LINGER: Duration = Duration::from_secs(2);
+/// And what it sends meanwhile is thrown away up to so many bytes.
+const LINGER_BYTES_MAX: usize = 4 << 20;
 
 /// One listener as the shards share it.
 pub struct Entrance {
@@ -167,18 +175,50 @@ async fn visit(shard: Rc<Shard>, entrance: Arc<Entrance>, stream: Stream) {
                 .handle(clock::now(), Input::RefuseAndClose(reply));
         }
     }
-    let inside = shard.shared().intake_sessions.take(1);
-    if !inside {
+    let inside = Inside::enter(&shard);
+    if inside.is_none() {
         let reply = reply(421, (4, 3, 2), "Too many sessions here, try again later");
         let _ = visitor
             .machine
             .handle(clock::now(), Input::RefuseAndClose(reply));
     }
     visitor.converse(input).await;
-    visitor.stream.abort();
-    if inside {
-        shard.shared().intake_sessions.give(1);
+}
+
+/// A place among the sessions with submitters; given back when dropped, however the session ends.
+struct Inside(Rc<Shard>);
+
+impl Inside {
+    fn enter(shard: &Rc<Shard>) -> Option<Self> {
+        shard
+            .shared()
+            .intake_sessions
+            .take(1)
+            .then(|| Self(shard.clone()))
     }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        self.0.shared().intake_sessions.give(1);
+    }
+}
+
+/// The buffer with room for a receive: a small one for commands, so that idle sessions cost
+/// little, a large one inside a body.
+fn with_room(mut buffer: Vec<u8>, in_body: bool) -> Vec<u8> {
+    let want = if in_body {
+        BODY_BUFFER_BYTES
+    } else {
+        COMMAND_BUFFER_BYTES
+    };
+    if !in_body && buffer.is_empty() && buffer.capacity() > 2 * COMMAND_BUFFER_BYTES {
+        buffer = Vec::new();
+    }
+    if buffer.capacity() - buffer.len() < want / 2 {
+        buffer.reserve(want.saturating_sub(buffer.len()).max(want / 2));
+    }
+    buffer
 }
 
 /// Reads until a whole PROXY header is there; what follows stays in `input`.
@@ -195,6 +235,8 @@ async fn read_proxy_header(
             }
             Parsed::More => {}
         }
+        // Version 2 may carry more than a buffer full (its length has 16 bits).
+        input.reserve(1024);
         let mut receiving = Box::pin(stream.receive(std::mem::take(input)));
         let left = end.since(clock::now());
         let (n, back) = match tokio::time::timeout(left, receiving.as_mut()).await {
@@ -255,9 +297,11 @@ impl Visitor {
         let mut out = [0; REPLY_BUFFER_BYTES];
         let mut said: Vec<u8> = Vec::new();
         let mut read_to = 0;
+        // While the kernel has the buffer, `input` is empty, and an unfinished line is in there.
+        let mut receiving: Option<Pin<Box<Receive>>> = None;
+        let mut told_to_end = false;
         loop {
             let (consumed, output) = self.machine.poll(clock::now(), &input[read_to..], &mut out);
-            let at = read_to;
             read_to += consumed;
             match output {
                 Output::Send(n) => said.extend_from_slice(&out[..n]),
@@ -266,7 +310,7 @@ impl Visitor {
                     Next::Commit => {
                         // The replies so far need not wait for the disk.
                         if !self.say(&mut said).await {
-                            return;
+                            break;
                         }
                         self.commit().await;
                     }
@@ -277,72 +321,76 @@ impl Visitor {
                 }
                 Output::Wait(deadline) => {
                     if !self.say(&mut said).await {
-                        return;
+                        break;
                     }
-                    if self.shard.is_draining() {
+                    if self.shard.is_draining() && !told_to_end {
+                        told_to_end = true;
                         let _ = self.machine.handle(clock::now(), Input::Shutdown);
+                        continue;
                     }
-                    debug_assert!(at <= read_to);
-                    input.drain(..read_to);
-                    read_to = 0;
-                    let want = if self.held > 0 {
-                        BODY_BUFFER_BYTES
-                    } else {
-                        COMMAND_BUFFER_BYTES
-                    };
-                    if input.capacity() - input.len() < want / 2 {
-                        input.reserve(want - input.len().min(want - 1));
-                    }
-                    let left =
-                        deadline.map_or(Duration::from_secs(3600), |d| d.since(clock::now()));
-                    let mut receiving = Box::pin(self.stream.receive(std::mem::take(&mut input)));
+                    let receive = receiving.get_or_insert_with(|| {
+                        input.drain(..read_to);
+                        read_to = 0;
+                        let buffer = with_room(std::mem::take(&mut input), self.held > 0);
+                        Box::pin(self.stream.receive(buffer))
+                    });
+                    let left = deadline.map_or(NO_DEADLINE, |d| d.since(clock::now()));
                     let draining = self.shard.draining();
-                    let received = tokio::select! {
+                    tokio::select! {
                         biased;
-                        done = receiving.as_mut() => Some(done),
-                        () = tokio::time::sleep(left) => None,
-                        () = draining.notified(), if !self.shard.is_draining() => None,
-                    };
-                    match received {
-                        Some((n, back)) => {
-                            input = back;
+                        (n, buffer) = receive.as_mut() => {
+                            receiving = None;
+                            input = buffer;
                             if !matches!(n, Ok(n) if n > 0) {
                                 let _ = self.machine.handle(clock::now(), Input::Closed);
                             }
                         }
-                        None => {
-                            // Over for this client in any case: a reply, then the end. The
-                            // receive is ended first, so that its bytes are not lost in between.
-                            let now = clock::now();
-                            let why = if self.shard.is_draining() {
-                                Input::Shutdown
-                            } else {
-                                Input::DeadlinePassed
-                            };
-                            let _ = self.machine.handle(now, why);
-                            let (_, output) = self.machine.poll(now, &[], &mut out);
-                            if let Output::Send(n) = output {
-                                said.extend_from_slice(&out[..n]);
-                                if !self.say(&mut said).await {
-                                    return;
-                                }
-                                self.stream.abort();
-                                let _ = receiving.await;
-                                return;
-                            }
-                            let (n, back) = receiving.await;
-                            input = back;
-                            if !matches!(n, Ok(n) if n > 0) {
-                                let _ = self.machine.handle(clock::now(), Input::Closed);
-                            }
+                        () = tokio::time::sleep(left) => {
+                            let _ = self.machine.handle(clock::now(), Input::DeadlinePassed);
                         }
+                        () = draining.notified(), if !told_to_end => {}
                     }
                 }
                 Output::Close => {
-                    self.say(&mut said).await;
-                    return;
+                    if self.say(&mut said).await {
+                        self.part(receiving.take()).await;
+                    }
+                    break;
                 }
             }
+        }
+        self.stream.abort();
+        if let Some(receiving) = receiving {
+            let _ = receiving.await;
+        }
+    }
+
+    /// Says that nothing more comes, and reads what the client still sends: closing a socket with
+    /// bytes unread resets the connection, which may destroy the last reply on its way.
+    async fn part(&self, mut receiving: Option<Pin<Box<Receive>>>) {
+        self.stream.finish();
+        let ends = clock::now() + LINGER;
+        let mut buffer = Vec::with_capacity(COMMAND_BUFFER_BYTES);
+        let mut read = 0;
+        while read < LINGER_BYTES_MAX {
+            let receive = receiving.get_or_insert_with(|| {
+                buffer.clear();
+                Box::pin(self.stream.receive(std::mem::take(&mut buffer)))
+            });
+            let left = ends.since(clock::now());
+            match tokio::time::timeout(left, receive.as_mut()).await {
+                Ok((Ok(n), back)) if n > 0 => {
+                    read += n;
+                    buffer = back;
+                    receiving = None;
+                }
+                Ok(_) => return,
+                Err(_) => break,
+            }
+        }
+        self.stream.abort();
+        if let Some(receiving) = receiving {
+            let _ = receiving.await;
         }
     }
 

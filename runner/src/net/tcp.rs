@@ -245,17 +245,29 @@ impl Listener {
     /// # Errors
     /// The operating system's; `InvalidInput` after [`stop`](Self::stop).
     pub async fn accept(&self) -> io::Result<Stream> {
-        let fd = op::accept(&self.fd).await?;
-        let socket = SockRef::from(&fd);
+        loop {
+            let fd = match op::accept(&self.fd).await {
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+                accepted => accepted?,
+            };
+            // One that has gone already is no trouble of the listener's.
+            if let Ok((peer, local)) = self.greet(&fd) {
+                return Ok(Stream {
+                    fd: Rc::new(fd),
+                    peer,
+                    local,
+                });
+            }
+        }
+    }
+
+    fn greet(&self, fd: &OwnedFd) -> io::Result<(SocketAddr, SocketAddr)> {
+        let socket = SockRef::from(fd);
         socket.set_tcp_nodelay(true)?;
         let gone = || io::Error::from(io::ErrorKind::NotConnected);
         let peer = socket.peer_addr()?.as_socket().ok_or_else(gone)?;
         let local = socket.local_addr()?.as_socket().unwrap_or(self.address);
-        Ok(Stream {
-            fd: Rc::new(fd),
-            peer,
-            local,
-        })
+        Ok((peer, local))
     }
 
     /// Stops listening; the pending accept completes with an error.

@@ -13,7 +13,7 @@ use crate::spool::{Envelope, EnvelopeView, Spool};
 pub struct Message {
     envelope: Envelope,
     open: AtomicU32,
-    body: Mutex<Option<Bytes>>,
+    body: Mutex<Option<Kept>>,
 }
 
 impl Message {
@@ -50,7 +50,21 @@ impl Message {
         self.body
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+            .as_ref()
+            .map(|kept| kept.body.clone())
+    }
+}
+
+/// A body in memory; its bytes are given back when it goes, however it goes.
+struct Kept {
+    body: Bytes,
+    used: Arc<AtomicU64>,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.used
+            .fetch_sub(self.body.len() as u64, Ordering::Relaxed);
     }
 }
 
@@ -58,7 +72,7 @@ impl Message {
 /// comes. The oldest go first: a body is wanted soon after it came, and again only at a retry.
 pub struct Bodies {
     budget: u64,
-    used: AtomicU64,
+    used: Arc<AtomicU64>,
     order: Mutex<VecDeque<Weak<Message>>>,
 }
 
@@ -67,7 +81,7 @@ impl Bodies {
     pub fn new(budget: u64) -> Self {
         Self {
             budget,
-            used: AtomicU64::new(0),
+            used: Arc::default(),
             order: Mutex::new(VecDeque::new()),
         }
     }
@@ -97,7 +111,10 @@ impl Bodies {
         let mut slot = message.body.lock().unwrap_or_else(PoisonError::into_inner);
         if slot.is_none() {
             self.used.fetch_add(size, Ordering::Relaxed);
-            *slot = Some(body);
+            *slot = Some(Kept {
+                body,
+                used: self.used.clone(),
+            });
             drop(slot);
             let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
             order.push_back(Arc::downgrade(message));
@@ -111,14 +128,13 @@ impl Bodies {
 
     /// Forgets the body of `message`: it ended, or every delivery waits for a retry.
     pub fn release(&self, message: &Message) {
-        let body = message
-            .body
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(body) = body {
-            self.used.fetch_sub(body.len() as u64, Ordering::Relaxed);
-        }
+        drop(
+            message
+                .body
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
     }
 
     /// The body: from memory, or read from the spool on a blocking thread.

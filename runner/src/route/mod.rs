@@ -12,7 +12,7 @@ use std::sync::Arc;
 use courser_core::dns::{Name, Question};
 use courser_core::limits::MX_HOSTS_MAX;
 use courser_core::mail::address::Domain;
-use courser_core::route::{FamilyOrder, FixedHost, MxLookup, Options, Plan, RouteError, Step};
+use courser_core::route::{Fault, FamilyOrder, FixedHost, MxLookup, Options, Plan, RouteError, Step};
 use courser_core::smtp::reply::EnhancedCode;
 
 use self::dns::Dns;
@@ -196,7 +196,16 @@ impl Router {
                     )
                 })
                 .collect();
-            debug_assert!(!open.is_empty(), "a lookup that waits has asked something");
+            if open.is_empty() {
+                debug_assert!(false, "a lookup that waits has asked something");
+                return Err(RouteError {
+                    fault: Fault::Dns,
+                    permanent: false,
+                    enhanced: EnhancedCode::new(4, 4, 3),
+                    text: "the lookup of its hosts got stuck".to_owned(),
+                    valid_for: std::time::Duration::from_secs(60),
+                });
+            }
             for (question, answer) in open.drain(..) {
                 if let Ok(answer) = answer.await {
                     lookup.answer(clock::now(), &question, &answer);

@@ -65,6 +65,8 @@ pub async fn establish(
         host: None,
         address: None,
     };
+    // "Never" (RFC 7504) holds only if every host says so.
+    let mut never = plan.hosts.len() <= config.delivery.max_hosts;
     for host in plan.hosts.iter().take(config.delivery.max_hosts) {
         for &ip in &host.addresses {
             let address = SocketAddr::new(ip, host.port);
@@ -72,9 +74,11 @@ pub async fn establish(
                 .source_address
                 .is_some_and(|s| s.is_ipv4() != ip.is_ipv4())
             {
+                never = false;
                 continue;
             }
             if shard.host_dead_until(address).is_some() {
+                never = false;
                 if last.host.is_none() {
                     last.said = Said::locally(format!(
                         "{} [{ip}] could not be reached a while ago",
@@ -93,14 +97,18 @@ pub async fn establish(
                     return Ok(done);
                 }
                 Err(trouble) => {
-                    if trouble.host_is_dead {
+                    // A host that only refuses one more connection is not dead.
+                    let refuses = trouble.unreachable.said.code.is_some();
+                    if trouble.host_is_dead && !(refuses && shard.lane_works(task)) {
                         shard.host_failed(address);
                     }
                     last = trouble.unreachable;
+                    never &= last.verdict.permanent;
                 }
             }
         }
     }
+    last.verdict.permanent &= never;
     Err(last)
 }
 

@@ -21,6 +21,8 @@ pub const COMMAND_BYTES: usize = 8192;
 /// Bytes of a body that go to the kernel in one operation: after each the block timeout
 /// (RFC 5321 4.5.3.2.5) starts again.
 pub const SEND_STEP_BYTES: usize = 256 * 1024;
+/// So long the kernel has to hand over what a peer said that then stopped reading.
+const OVERHEAR: Duration = Duration::from_millis(50);
 
 /// One connection with its machine.
 pub struct Link {
@@ -28,6 +30,8 @@ pub struct Link {
     machine: client::Session,
     receiving: Option<Pin<Box<Receive>>>,
     deadline: Option<Instant>,
+    /// The time for each part of a body (RFC 5321 4.5.3.2.5).
+    block: Duration,
     /// What came and the machine hasn't taken: it takes a reply at a time.
     heard: Vec<u8>,
     taken: usize,
@@ -49,6 +53,7 @@ impl Link {
     pub fn new(stream: Stream, options: client::Options) -> Self {
         Self {
             stream,
+            block: options.timeouts.block,
             machine: client::Session::new(clock::now(), options),
             receiving: None,
             deadline: None,
@@ -179,11 +184,11 @@ impl Link {
 
     /// Sends in steps; `false` when the peer is gone or too slow.
     async fn send(&mut self, mut parts: Vec<Bytes>) -> bool {
+        let mut left = self
+            .deadline
+            .map_or(self.block, |d| d.since(clock::now()));
         loop {
             let rest = split_off_after(&mut parts, SEND_STEP_BYTES);
-            let left = self
-                .deadline
-                .map_or(Duration::from_secs(600), |d| d.since(clock::now()));
             let mut sending = Box::pin(self.stream.send(parts));
             let outcome = tokio::time::timeout(left, &mut sending).await;
             match outcome {
@@ -193,9 +198,10 @@ impl Link {
                     return false;
                 }
                 Err(_) => {
+                    // A peer that reads no more may have said why.
+                    Self::overhear(&self.stream, &mut self.receiving).await;
                     self.stream.abort();
                     let _ = sending.await;
-                    let _ = self.machine.handle(clock::now(), Input::DeadlinePassed);
                     return false;
                 }
             }
@@ -203,7 +209,19 @@ impl Link {
                 return true;
             }
             let _ = self.machine.handle(clock::now(), Input::BodyProgress);
+            left = self.block;
             parts = rest;
+        }
+    }
+
+    /// Leaves the kernel time to put what has already come into the receive, which the next
+    /// [`listen`](Self::listen) then finds done.
+    async fn overhear(stream: &Stream, receiving: &mut Option<Pin<Box<Receive>>>) {
+        if receiving.is_none() {
+            *receiving = Some(Box::pin(
+                stream.receive(Vec::with_capacity(RECEIVE_BYTES)),
+            ));
+            tokio::time::sleep(OVERHEAR).await;
         }
     }
 

@@ -11,11 +11,12 @@ pub mod connect;
 pub mod link;
 pub mod transaction;
 
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use courser_core::feedback::verdict::{Cause as LocalCause, Class, Stage, Verdict};
+use courser_core::feedback::verdict::{Cause as LocalCause, Class, Scope, Stage, Verdict};
 use courser_core::route::Plan;
 use courser_core::smtp::client::{
     self, Cause, EhloName, Event, Failure, Outcome, State, TransactionId,
@@ -70,6 +71,10 @@ pub async fn run(shard: Rc<Shard>, task: LaneTask) {
             converse(&shard, &task, link, Rc::new(peer)).await;
             shard.session_closed(&task);
         }
+        // One connection too many, while others work: that says nothing about the lane's mail.
+        Err(unreachable) if shard.lane_works(&task) => {
+            shard.step_aside(&task, &unreachable).await;
+        }
         Err(unreachable) => shard.lane_unreachable(&task, &unreachable),
     }
 }
@@ -80,7 +85,7 @@ async fn converse(shard: &Rc<Shard>, task: &LaneTask, mut link: Link, peer: Rc<P
     let bell = shard.bell(task);
     let mut transactions = Transactions::default();
     let mut next_id = 0;
-    let mut finished = 0_u32;
+    let finished = Cell::new(0_u32);
     let mut idle_since = clock::now();
     let mut quitting = false;
     loop {
@@ -132,11 +137,10 @@ async fn converse(shard: &Rc<Shard>, task: &LaneTask, mut link: Link, peer: Rc<P
                     shard,
                     task,
                     peer: &peer,
-                    finished_before: finished,
+                    finished: &finished,
                 };
                 heard.event(machine, transactions, event);
                 if let Event::Finished { .. } = event {
-                    finished += 1;
                     idle_since = clock::now();
                 }
             };
@@ -206,7 +210,8 @@ struct Heard<'a> {
     shard: &'a Rc<Shard>,
     task: &'a LaneTask,
     peer: &'a Peer,
-    finished_before: u32,
+    /// Transactions of this connection that the receiver answered.
+    finished: &'a Cell<u32>,
 }
 
 impl Heard<'_> {
@@ -224,6 +229,7 @@ impl Heard<'_> {
                 if let Some(told) = transaction.told.get_mut(index)
                     && !std::mem::replace(told, true)
                 {
+                    transaction.answered |= is_answer(&outcome);
                     self.outcome(machine, transaction, index, outcome);
                 }
             }
@@ -231,6 +237,7 @@ impl Heard<'_> {
                 let Some(transaction) = transactions.get_mut(txn) else {
                     return;
                 };
+                transaction.answered |= is_answer(&outcome);
                 for index in 0..transaction.leased.len() {
                     if !std::mem::replace(&mut transaction.told[index], true) {
                         self.outcome(machine, transaction, index, outcome);
@@ -239,6 +246,8 @@ impl Heard<'_> {
             }
             Event::Finished { txn } => {
                 if let Some(transaction) = transactions.remove(txn) {
+                    self.finished
+                        .set(self.finished.get() + u32::from(transaction.answered));
                     give_back(self.shard, &transaction);
                 }
             }
@@ -248,7 +257,11 @@ impl Heard<'_> {
                 }
                 if !matches!(failure.state, State::Idle | State::Quit | State::Closed) {
                     let verdict = failure_verdict(&failure, machine.reply(), self.task);
-                    self.shard.lane_trouble(self.task, self.peer, &verdict);
+                    // Many receivers end a connection after so many messages, some without a word.
+                    let parted = self.finished.get() > 0 && is_goodbye(&failure);
+                    if !(parted && verdict.scope == Scope::Host) {
+                        self.shard.lane_trouble(self.task, self.peer, &verdict);
+                    }
                 }
             }
         }
@@ -288,18 +301,21 @@ impl Heard<'_> {
             Outcome::Postponed => Fate::PutBack,
             // The receiver ended a session that had already done its work: it wants a new one, and
             // each one makes progress.
-            Outcome::Unsent(failure) if self.finished_before > 0 && is_goodbye(&failure) => {
+            Outcome::Unsent(failure) if self.finished.get() > 0 && is_goodbye(&failure) => {
                 Fate::PutBack
             }
             Outcome::Failed(failure)
-                if self.finished_before > 0 && self.is_polite_goodbye(machine, &failure) =>
+                if self.finished.get() > 0 && self.is_polite_goodbye(machine, &failure) =>
             {
                 Fate::PutBack
             }
-            Outcome::Failed(failure) | Outcome::Unsent(failure) => {
-                self.failed(machine, &failure, false)
-            }
-            Outcome::Unknown(failure) => self.failed(machine, &failure, true),
+            Outcome::Failed(failure) => Fate::Failed {
+                verdict: failure_verdict(&failure, machine.reply(), self.task),
+                said: failure_text(&failure, machine.reply()),
+                unknown: false,
+            },
+            Outcome::Unsent(failure) => self.broken(machine, &failure, false),
+            Outcome::Unknown(failure) => self.broken(machine, &failure, true),
         };
         self.shard.settle(attempt, fate);
     }
@@ -312,13 +328,30 @@ impl Heard<'_> {
             && polite(&failure_verdict(failure, machine.reply(), self.task))
     }
 
-    fn failed(&self, machine: &client::Session, failure: &Failure, unknown: bool) -> Fate {
-        let verdict = failure_verdict(failure, machine.reply(), self.task);
+    /// The session ended and nobody refused the message: whatever was said at its end (503 to a
+    /// pipelined command, 502 to RSET), no message is given up for it.
+    fn broken(&self, machine: &client::Session, failure: &Failure, unknown: bool) -> Fate {
+        let verdict = Verdict {
+            permanent: false,
+            ..failure_verdict(failure, machine.reply(), self.task)
+        };
         Fate::Failed {
             verdict,
             said: failure_text(failure, machine.reply()),
             unknown,
         }
+    }
+}
+
+/// Whether the receiver said something of its own to the message or a recipient, and not only
+/// that it is leaving.
+fn is_answer(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Delivered { .. } => true,
+        Outcome::Failed(failure) => {
+            matches!(failure.cause, Cause::Reply { code, .. } if code.get() != 421)
+        }
+        _ => false,
     }
 }
 

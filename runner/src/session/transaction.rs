@@ -33,6 +33,9 @@ pub struct Transaction {
     pub leased: Vec<Leased>,
     /// Which of them had their outcome, by position.
     pub told: Vec<bool>,
+    /// The receiver said what it thinks of the message or of a recipient, so that this session
+    /// made progress.
+    pub answered: bool,
     /// The content.
     pub body: Bytes,
     /// When it began.
@@ -56,6 +59,7 @@ impl Transaction {
             message,
             leased,
             told,
+            answered: false,
             body,
             began: now,
             sent: None,

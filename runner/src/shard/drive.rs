@@ -152,13 +152,16 @@ impl Shard {
             Err(error) => {
                 let again = error.valid_for.clamp(ROUTE_AGAIN_MIN, ROUTE_AGAIN_MAX);
                 let mut queue = self.queue.borrow_mut();
-                queue.know(
-                    dest,
-                    Some(Known::Failed {
-                        error: Arc::new(error),
-                    }),
-                );
-                queue.scheduler.route_failed(dest, clock::now() + again);
+                // By its name: meanwhile the number may have become another domain's.
+                if let Some(dest) = queue.dest(&domain) {
+                    queue.know(
+                        dest,
+                        Some(Known::Failed {
+                            error: Arc::new(error),
+                        }),
+                    );
+                    queue.scheduler.route_failed(dest, clock::now() + again);
+                }
             }
         }
         self.kick();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::SemaphorePermit;
 
 use super::Shard;
 use crate::net::ring;
@@ -25,7 +26,23 @@ pub enum NotKept {
     Failed(#[from] AppendError),
 }
 
+impl NotKept {
+    /// Whether nothing is kept any more before a restart.
+    pub fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused(RefusedWhy::Failed(_) | RefusedWhy::Closed)
+                | Self::Failed(AppendError::Failed(_))
+        )
+    }
+}
+
 impl Shard {
+    /// Waits until fewer notifications are being written than may be at the same time.
+    pub async fn turn_to_notify(&self) -> Option<SemaphorePermit<'_>> {
+        self.notices.acquire().await.ok()
+    }
+
     /// Appends a message and waits until it is synced.
     ///
     /// # Errors

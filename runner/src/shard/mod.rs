@@ -38,7 +38,7 @@ use std::sync::atomic::Ordering;
 
 use courser_core::traffic::hosts::{Hosts, Memory};
 use courser_core::traffic::scheduler::{self, PoolId, Scheduler, SourceId};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 pub use self::sessions::{Bell, Work};
 pub use self::shared::Shared;
@@ -61,6 +61,8 @@ use crate::spool::{AppendError, Spool};
 
 /// Addresses of peers that offer PIPELINING and can't do it, that a shard remembers.
 pub const LIARS_MAX: usize = 10_000;
+/// Notifications that a shard writes at the same time: each holds a whole message in memory.
+const NOTICES_AT_ONCE: usize = 32;
 
 /// Counts of one lane since the start.
 #[derive(Clone, Copy, Debug, Default)]
@@ -90,6 +92,10 @@ pub struct Shard {
     hosts: RefCell<Hosts>,
     liars: RefCell<HashSet<SocketAddr>>,
     troubles: RefCell<HashMap<(u16, u32), (LaneTask, Unreachable)>>,
+    /// Sessions that take transactions, by source and site.
+    working: RefCell<HashMap<(u16, u32), HashSet<u32>>>,
+    /// Notifications that are written at the same time.
+    notices: Semaphore,
     gathered: RefCell<Vec<Event>>,
     events_bell: Notify,
     totals: RefCell<Totals>,
@@ -120,8 +126,7 @@ pub struct Start {
 pub fn run(start: Start) -> io::Result<()> {
     ring::run(async move {
         let shard = Shard::start(start)?;
-        shard.clone().read_mail().await;
-        Ok(())
+        shard.clone().read_mail().await
     })?
 }
 
@@ -158,6 +163,8 @@ impl Shard {
             hosts: RefCell::new(hosts(&config)),
             liars: RefCell::default(),
             troubles: RefCell::default(),
+            working: RefCell::default(),
+            notices: Semaphore::new(NOTICES_AT_ONCE),
             gathered: RefCell::default(),
             events_bell: Notify::new(),
             totals: RefCell::default(),
@@ -173,12 +180,25 @@ impl Shard {
         for (entrance, bound) in start.listeners {
             let listener = Rc::new(Listener::new(bound));
             shard.listeners.borrow_mut().push(listener.clone());
-            ring::spawn(smtp::serve(shard.clone(), entrance, listener));
+            shard.spawn_vital("listener", smtp::serve(shard.clone(), entrance, listener));
         }
-        ring::spawn(shard.clone().drive());
+        shard.spawn_vital("scheduler", shard.clone().drive());
         let events = shard.clone();
-        ring::spawn(async move { events.pass_events_on().await });
+        shard.spawn_vital("event log", async move { events.pass_events_on().await });
         Ok(shard)
+    }
+
+    /// Starts a task without which the shard is of no use: if it panics, the shard ends, and the
+    /// server with it, instead of going on without it.
+    fn spawn_vital(&self, name: &'static str, task: impl Future<Output = ()> + 'static) {
+        let vital = Vital {
+            name,
+            inbox: self.inbox(),
+        };
+        ring::spawn(async move {
+            let _vital = vital;
+            task.await;
+        });
     }
 
     fn inbox(&self) -> Arc<inbox::Inbox<Mail>> {
@@ -186,7 +206,7 @@ impl Shard {
     }
 
     /// Reads what other threads say, until the server stops.
-    async fn read_mail(self: Rc<Self>) {
+    async fn read_mail(self: Rc<Self>) -> io::Result<()> {
         let inbox = self.inbox();
         loop {
             for mail in inbox.take().await {
@@ -211,7 +231,10 @@ impl Shard {
                     Mail::Stop => {
                         let mut rest = std::mem::take(&mut *self.gathered.borrow_mut());
                         self.shared.events.send(&mut rest).await;
-                        return;
+                        return Ok(());
+                    }
+                    Mail::Broken(task) => {
+                        return Err(io::Error::other(format!("its {task} task panicked")));
                     }
                 }
             }
@@ -302,6 +325,20 @@ impl Shard {
                     .entry((task.source_id.0, task.site_id.0))
                     .or_default(),
             );
+        }
+    }
+}
+
+/// Tells the shard when a task that it can't be without panics.
+struct Vital {
+    name: &'static str,
+    inbox: Arc<inbox::Inbox<Mail>>,
+}
+
+impl Drop for Vital {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.inbox.put(Mail::Broken(self.name));
         }
     }
 }

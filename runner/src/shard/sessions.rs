@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use super::Shard;
 use crate::config::Retry;
 use crate::feedback::bounce::Notice;
-use crate::feedback::settle::{Attempt, Said};
+use crate::feedback::settle::{Attempt, Said, lane_rest};
 use crate::net::{clock, ring};
 use crate::queue::Queue;
 use crate::queue::message::Message;
@@ -52,6 +52,31 @@ pub struct Bell {
 
 /// How long a session without work waits when nothing says how long.
 const IDLE_LOOK: Duration = Duration::from_secs(3600);
+/// How long the place of a connection that the receiver didn't want stays empty.
+const STEP_ASIDE: Duration = Duration::from_secs(30);
+/// How often it is looked whether the others still work.
+const STEP_ASIDE_LOOK: Duration = Duration::from_secs(1);
+
+/// The place of a running session: given back however it ends.
+struct Place {
+    shard: Rc<Shard>,
+    task: LaneTask,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(
+                source = %self.task.source,
+                site = %self.task.site,
+                "a delivery session panicked; its mail goes back into the queue, and its lane pauses"
+            );
+            self.shard.close_session(&self.task, Closed::Unreachable);
+            self.shard.kick();
+        }
+        self.shard.busy(-1);
+    }
+}
 
 impl Shard {
     /// Starts a session.
@@ -60,10 +85,13 @@ impl Shard {
         self.bells
             .borrow_mut()
             .insert(task.session.0, Rc::new(Bell::default()));
-        let shard = self.clone();
+        let place = Place {
+            shard: self.clone(),
+            task: task.clone(),
+        };
         ring::spawn(async move {
-            session::run(shard.clone(), task).await;
-            shard.busy(-1);
+            session::run(place.shard.clone(), task).await;
+            drop(place);
         });
     }
 
@@ -124,6 +152,13 @@ impl Shard {
 
     /// A session takes transactions.
     pub fn session_opened(&self, task: &LaneTask, _peer: &Peer) {
+        let key = (task.source_id.0, task.site_id.0);
+        self.working
+            .borrow_mut()
+            .entry(key)
+            .or_default()
+            .insert(task.session.0);
+        self.troubles.borrow_mut().remove(&key);
         let _ = self
             .queue
             .borrow_mut()
@@ -152,29 +187,61 @@ impl Shard {
 
     /// A session is over.
     pub fn session_closed(&self, task: &LaneTask) {
-        let _ = self
-            .queue
-            .borrow_mut()
-            .scheduler
-            .closed(clock::now(), task.session, Closed::Done);
-        self.bells.borrow_mut().remove(&task.session.0);
+        self.close_session(task, Closed::Done);
         self.kick();
+    }
+
+    /// The session's place is free; until when its lane pauses, if it does.
+    fn close_session(&self, task: &LaneTask, how: Closed) -> Option<Instant> {
+        self.bells.borrow_mut().remove(&task.session.0);
+        let mut working = self.working.borrow_mut();
+        let key = (task.source_id.0, task.site_id.0);
+        if let Some(sessions) = working.get_mut(&key) {
+            sessions.remove(&task.session.0);
+            if sessions.is_empty() {
+                working.remove(&key);
+            }
+        }
+        drop(working);
+        let mut queue = self.queue.borrow_mut();
+        let closed = queue.scheduler.closed(clock::now(), task.session, how);
+        closed.ok().flatten()
+    }
+
+    /// Whether a connection of the lane takes transactions now.
+    pub fn lane_works(&self, task: &LaneTask) -> bool {
+        self.working
+            .borrow()
+            .contains_key(&(task.source_id.0, task.site_id.0))
+    }
+
+    /// A connection more than the receiver wants from this source: its place stays empty for a
+    /// while, so that there are so many fewer, and the others go on.
+    pub async fn step_aside(&self, task: &LaneTask, trouble: &Unreachable) {
+        tracing::debug!(
+            source = %task.source,
+            site = %task.site,
+            "no further connection: {}", trouble.said.line()
+        );
+        let bell = self.bell(task);
+        let ends = clock::now() + STEP_ASIDE;
+        while clock::now() < ends && self.lane_works(task) && !bell.close.get() {
+            let _ = tokio::time::timeout(STEP_ASIDE_LOOK, bell.ring.notified()).await;
+        }
+        self.session_closed(task);
     }
 
     /// No host of a lane takes us now: the lane pauses, and what was ready in it counts an attempt.
     pub fn lane_unreachable(self: &Rc<Self>, task: &LaneTask, trouble: &Unreachable) {
         let now = clock::now();
-        let mut queue = self.queue.borrow_mut();
-        let paused = queue
+        let rest = self
+            .close_session(task, Closed::Unreachable)
+            .map_or(Duration::ZERO, |until| until.since(now));
+        let _ = self
+            .queue
+            .borrow_mut()
             .scheduler
-            .closed(now, task.session, Closed::Unreachable);
-        let rest = match paused {
-            Ok(Some(until)) => until.since(now),
-            _ => Duration::ZERO,
-        };
-        let _ = queue.scheduler.flush_lane(now, task.lane);
-        drop(queue);
-        self.bells.borrow_mut().remove(&task.session.0);
+            .flush_lane(now, task.lane);
         if !rest.is_zero() {
             self.tell_throttled(task, &trouble.verdict, trouble.said.line(), rest);
         }
@@ -187,18 +254,10 @@ impl Shard {
 
     /// The session ended in a way that says something about its host.
     pub fn lane_trouble(&self, task: &LaneTask, peer: &Peer, verdict: &Verdict) {
-        match verdict.scope {
-            Scope::Host => self.host_failed(peer.address),
-            Scope::Lane | Scope::Source if verdict.pressure => {
-                self.rest_lane(
-                    task,
-                    verdict
-                        .retry_after
-                        .unwrap_or(crate::feedback::settle::LANE_REST),
-                    verdict,
-                );
-            }
-            _ => {}
+        if verdict.scope == Scope::Host {
+            self.host_failed(peer.address);
+        } else if let Some(rest) = lane_rest(verdict) {
+            self.rest_lane(task, rest, verdict);
         }
     }
 
@@ -270,13 +329,7 @@ impl Shard {
         if tell {
             let delayed = courser_core::mail::dsn::Outcome::Delayed;
             if let Some(notice) = Notice::wanted(self, attempt, delayed, *verdict, said.clone()) {
-                let shard = self.clone();
-                let (message, leased) = (attempt.message.clone(), attempt.leased);
-                self.busy(1);
-                ring::spawn(async move {
-                    notice.send(shard.clone(), message, leased, None).await;
-                    shard.busy(-1);
-                });
+                self.notify(notice, attempt.message.clone(), attempt.leased, None);
             }
         }
         self.kick();

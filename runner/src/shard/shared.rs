@@ -38,6 +38,8 @@ pub enum Mail {
     Reload(Arc<Config>, Arc<Providers>),
     /// Stop: finish what is in flight.
     Drain,
+    /// A task of the shard that it can't be without panicked.
+    Broken(&'static str),
     /// End.
     Stop,
 }
@@ -74,7 +76,10 @@ impl Budget {
 
     /// Gives `n` back.
     pub fn give(&self, n: u64) {
-        self.used.fetch_sub(n, Ordering::Relaxed);
+        let give = |used: u64| Some(used.saturating_sub(n));
+        let _ = self
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, give);
     }
 
     /// How much is used.
