@@ -12,7 +12,9 @@ use std::sync::Arc;
 use courser_core::dns::{Name, Question};
 use courser_core::limits::MX_HOSTS_MAX;
 use courser_core::mail::address::Domain;
-use courser_core::route::{Fault, FamilyOrder, FixedHost, MxLookup, Options, Plan, RouteError, Step};
+use courser_core::route::{
+    FamilyOrder, Fault, FixedHost, MxLookup, Options, Plan, RouteError, Step,
+};
 use courser_core::smtp::reply::EnhancedCode;
 
 use self::dns::Dns;

@@ -184,9 +184,7 @@ impl Link {
 
     /// Sends in steps; `false` when the peer is gone or too slow.
     async fn send(&mut self, mut parts: Vec<Bytes>) -> bool {
-        let mut left = self
-            .deadline
-            .map_or(self.block, |d| d.since(clock::now()));
+        let mut left = self.deadline.map_or(self.block, |d| d.since(clock::now()));
         loop {
             let rest = split_off_after(&mut parts, SEND_STEP_BYTES);
             let mut sending = Box::pin(self.stream.send(parts));
@@ -218,9 +216,7 @@ impl Link {
     /// [`listen`](Self::listen) then finds done.
     async fn overhear(stream: &Stream, receiving: &mut Option<Pin<Box<Receive>>>) {
         if receiving.is_none() {
-            *receiving = Some(Box::pin(
-                stream.receive(Vec::with_capacity(RECEIVE_BYTES)),
-            ));
+            *receiving = Some(Box::pin(stream.receive(Vec::with_capacity(RECEIVE_BYTES))));
             tokio::time::sleep(OVERHEAR).await;
         }
     }

@@ -237,11 +237,7 @@ impl Shard {
         let rest = self
             .close_session(task, Closed::Unreachable)
             .map_or(Duration::ZERO, |until| until.since(now));
-        let _ = self
-            .queue
-            .borrow_mut()
-            .scheduler
-            .flush_lane(now, task.lane);
+        let _ = self.queue.borrow_mut().scheduler.flush_lane(now, task.lane);
         if !rest.is_zero() {
             self.tell_throttled(task, &trouble.verdict, trouble.said.line(), rest);
         }
