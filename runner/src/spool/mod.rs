@@ -54,19 +54,22 @@
 //! | damage | records after it are found by their magic; the damaged bytes are copied to `corrupt/`, reported, and the rest of their segment is copied forward |
 //! | two servers | the second gets [`SpoolError::Locked`] with the pid of the first |
 
-mod commit;
+mod batch;
 pub mod disk;
 pub mod envelope;
 mod index;
+mod plan;
+mod queue;
 mod reclaim;
 pub mod record;
 mod recover;
+mod room;
 mod segment;
 mod store;
+mod syncer;
+mod writer;
 
-pub use commit::{
-    AppendError, Batch, CommitSink, Committed, GATHER_US, OUTCOME_SYNC_MS, Refused, RefusedWhy,
-};
+pub use batch::{AppendError, Batch, CommitSink, Committed, Refused, RefusedWhy};
 pub use envelope::{
     DeliverUntil, Envelope, EnvelopeError, EnvelopeFields, EnvelopeView, RecipientFields,
     RecipientView,
@@ -76,3 +79,5 @@ pub use recover::{Damage, DamageKind, OpenDelivery, RecoveredMessage, Recovery};
 pub use store::{
     BodyLocation, Options, ReadError, Spool, SpoolError, SpoolState, SpoolStatus, Store,
 };
+pub use syncer::OUTCOME_SYNC_MS;
+pub use writer::GATHER_US;

@@ -11,7 +11,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use super::commit::Moved;
+use super::batch::Moved;
 use super::record::{
     HEADER_BYTES, Header, Kind, decode_outcomes, decode_tombstone, encode_outcomes,
 };
@@ -28,6 +28,17 @@ pub(super) enum Job {
     Unlink(Vec<SegmentName>),
     /// Copy what lives in this segment forward.
     Compact(SegmentName),
+}
+
+/// How copying a segment forward ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Compacted {
+    /// Everything that lives was copied and is synced.
+    Done,
+    /// The writer couldn't write.
+    Refused,
+    /// The disk couldn't read.
+    Unreadable,
 }
 
 /// Where the writer leaves jobs.
@@ -56,31 +67,28 @@ impl Reclaimer {
             match job {
                 Job::Unlink(names) => self.unlink(names),
                 Job::Compact(name) => {
-                    let done = self.compact(name);
-                    if let Err(error) = &done {
-                        tracing::warn!(segment = name.number, %error, "a segment of the spool couldn't be copied forward");
-                    }
-                    self.shared.push_compacted(name.number, done.is_ok());
+                    let how = self.compact(name).unwrap_or_else(|error| {
+                        tracing::error!(segment = name.number, %error, "a segment of the spool can't be read; it is left where it is");
+                        Compacted::Unreadable
+                    });
+                    self.shared.push_compacted(name.number, how);
                 }
             }
         }
     }
 
     /// Waits until everything that was written so far is synced.
-    fn synced(&self, moved: Vec<Moved>) -> io::Result<()> {
+    fn synced(&self, moved: Vec<Moved>) -> bool {
         let (send, done) = sync_channel(1);
         self.shared.push_moved(moved, send);
-        match done.recv() {
-            Ok(true) => Ok(()),
-            _ => Err(io::Error::other("the copies couldn't be written")),
-        }
+        done.recv() == Ok(true)
     }
 
     fn unlink(&self, names: Vec<SegmentName>) {
         let dir = self.shared.segments_dir();
         let mut gone = Vec::new();
         // What ended the messages in them may not be on disk yet.
-        if self.synced(Vec::new()).is_ok() {
+        if self.synced(Vec::new()) {
             for name in names {
                 match fs::remove_file(name.path(&dir)) {
                     Ok(()) => gone.push(name.number),
@@ -99,7 +107,7 @@ impl Reclaimer {
         self.shared.push_unlinked(gone);
     }
 
-    fn compact(&self, name: SegmentName) -> io::Result<()> {
+    fn compact(&self, name: SegmentName) -> io::Result<Compacted> {
         let file = File::open(name.path(&self.shared.segments_dir()))?;
         let len = file.metadata()?.len();
         let last = last_outcomes(&file, name, len)?;
@@ -116,11 +124,16 @@ impl Reclaimer {
             size += moved.head.as_ref().map_or(0, Vec::len) + moved.body.len() + HEADER_BYTES;
             slice.push(moved);
             if size >= SLICE_BYTES {
-                self.synced(std::mem::take(&mut slice))?;
+                if !self.synced(std::mem::take(&mut slice)) {
+                    return Ok(Compacted::Refused);
+                }
                 size = 0;
             }
         }
-        self.synced(slice)
+        Ok(match self.synced(slice) {
+            true => Compacted::Done,
+            false => Compacted::Refused,
+        })
     }
 
     /// The copy of a record, if it looks alive.

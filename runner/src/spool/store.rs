@@ -11,14 +11,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
-use super::commit::{Batch, CommitSink, Queue, Refused, RefusedWhy, Syncer, Writer};
+use super::batch::{Batch, CommitSink, Refused, RefusedWhy};
 use super::disk::{Disk, Os};
 use super::envelope::Envelope;
 use super::index::{Index, Place};
+use super::queue::Queue;
 use super::reclaim::Reclaimer;
 use super::record::Outcome;
 use super::recover::{self, Recovery};
 use super::segment::{SegmentName, read_exact};
+use super::syncer::Syncer;
+use super::writer::Writer;
 
 /// Ids that are set aside at every start, so that none is ever given twice.
 pub(super) const IDS_BLOCK: u64 = 1 << 32;
