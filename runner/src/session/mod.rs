@@ -15,6 +15,7 @@ use std::cell::Cell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use courser_core::feedback::verdict::{Cause as LocalCause, Class, Scope, Stage, Verdict};
 use courser_core::route::Plan;
@@ -62,6 +63,9 @@ pub struct LaneTask {
     pub site_id: SiteId,
 }
 
+/// The shortest pause of a session that has nothing to begin.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+
 /// Runs one connection from connect to QUIT.
 pub async fn run(shard: Rc<Shard>, task: LaneTask) {
     let plan = task.plan.clone();
@@ -90,7 +94,9 @@ async fn converse(shard: &Rc<Shard>, task: &LaneTask, mut link: Link, peer: Rc<P
     let mut quitting = false;
     loop {
         let mut idle = None;
-        if bell.close.get() && transactions.is_empty() && !quitting {
+        if bell.close.get() && !quitting {
+            // What is in flight is finished first. As long as the machine would take more, the
+            // link comes back at once, and this would be a loop without an end.
             quitting = true;
             link.machine().quit();
         }
@@ -131,6 +137,8 @@ async fn converse(shard: &Rc<Shard>, task: &LaneTask, mut link: Link, peer: Rc<P
                 idle = idle.map(|i| i.min(keepalive - rested));
             }
         }
+        // With answers to come a pause of nothing would be a loop without an end.
+        idle = idle.map(|i| i.max(PAUSE_MIN));
         let mut hear =
             |machine: &client::Session, transactions: &mut Transactions, event: Event| {
                 let heard = Heard {
