@@ -190,6 +190,11 @@ impl Notice {
                 enhanced: self.said.enhanced,
                 text: b"",
             });
+            // Where nobody replied, the cause of our own knows best (5.1.10 of a null MX).
+            let status = self
+                .said
+                .enhanced
+                .filter(|e| self.said.code.is_none() && (e.class == 5) == self.verdict.permanent);
             let mailbox = Mailbox::parse(to.address).unwrap_or(sender);
             let recipients = [Recipient {
                 mailbox,
@@ -197,7 +202,7 @@ impl Notice {
                     .orcpt
                     .map(|(kind, address)| (kind.as_bytes(), address.as_bytes())),
                 action: self.wanted.action,
-                status: self.verdict.status(reply.as_ref()),
+                status: status.unwrap_or_else(|| self.verdict.status(reply.as_ref())),
                 remote: self.remote.as_ref().map(|(name, ip)| Remote {
                     name,
                     address: Some(*ip),
