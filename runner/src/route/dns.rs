@@ -80,6 +80,11 @@ impl Dns {
         self.resolver.borrow().stats()
     }
 
+    /// Forgets every answer, failures too.
+    pub fn forget(&self) {
+        self.resolver.borrow_mut().clear_cache();
+    }
+
     /// Asks; `None` when too much is open already.
     pub async fn ask(&self, question: Question) -> Option<Arc<Answer>> {
         let ticket = self.waiting.take();

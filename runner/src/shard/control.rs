@@ -248,13 +248,16 @@ impl Shard {
         let domain = queue.domain_name(view.delivery.dest);
         let trouble = || self.trouble_text(queue, view).unwrap_or_default();
         let (reason, text) = match waiting.why {
-            Why::RetryTime => (
-                WaitReason::RetryTime,
-                queue
-                    .last(view.id)
-                    .map(|l| l.text.to_string())
-                    .unwrap_or_default(),
-            ),
+            Why::RetryTime => {
+                let text = queue.last(view.id).map(|l| l.text.to_string());
+                let text = text.unwrap_or_default();
+                // Not a receiver's answer but none of DNS: that is what to look at.
+                let reason = match queue.known(view.delivery.dest) {
+                    Some(Known::Failed { error }) if text.ends_with(&error.text) => WaitReason::Dns,
+                    _ => WaitReason::RetryTime,
+                };
+                (reason, text)
+            }
             Why::Scheduled => (WaitReason::Scheduled, String::new()),
             Why::Dns => {
                 let text = match queue.known(view.delivery.dest) {
@@ -507,6 +510,9 @@ impl Shard {
         };
         // What is asked for by hand shall not wait for an old answer of DNS, nor for a pause.
         queue.scheduler.forget_route(view.delivery.dest);
+        if let Some(Known::Failed { .. }) = queue.known(view.delivery.dest) {
+            self.dns.forget();
+        }
         if let Some(lane) = queue.lane_of(&view) {
             let _ = queue.scheduler.unblock_lane(now, lane.id);
         }
