@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use courser_core::mail::address::{Mailbox, ReversePath};
 use courser_core::mail::header::With;
-use courser_core::smtp::command::{MailParams, RcptParams};
+use courser_core::smtp::command::{FutureRelease, MailParams, RcptParams};
 use courser_core::smtp::proxy::{self, Parsed};
 use courser_core::smtp::reply::{EnhancedCode, Reply, ReplyCode};
 use courser_core::smtp::server::{self, Event, Greeting, Input, Output, Session};
@@ -33,6 +33,8 @@ const COMMAND_BUFFER_BYTES: usize = 4096;
 const BODY_BUFFER_BYTES: usize = 64 * 1024;
 /// Replies that are gathered before they are sent.
 const REPLY_BUFFER_BYTES: usize = 4096;
+/// Longest time that a sender may ask us to keep a message back (RFC 4865), seconds: 30 days.
+const HOLD_S_MAX: u32 = 30 * 86_400;
 /// A proxy has so long to say who the client is.
 const PROXY_TIMEOUT: Duration = Duration::from_secs(10);
 /// A wait without a deadline is looked at again after this.
@@ -90,6 +92,7 @@ impl Terms {
         options.offer.chunking = listener.chunking;
         options.offer.smtputf8 = listener.smtputf8;
         options.offer.dsn = listener.dsn;
+        options.offer.future_release = Some(HOLD_S_MAX);
         options.greeting_delay = listener.greeting_delay;
         if !listener.greeting_delay.is_zero() {
             options.early_talker = server::EarlyTalker::Refuse;
@@ -476,6 +479,12 @@ impl Visitor {
         }
         if let Err(flaw) = accept::room(&self.shard) {
             return self.refuse("mail", reply(flaw.code, flaw.enhanced, &flaw.text), None);
+        }
+        if let Some(FutureRelease::HoldUntil(at)) = params.hold
+            && at > clock::wall().plus_s(i64::from(HOLD_S_MAX))
+        {
+            let text = "HOLDUNTIL is later than offered";
+            return self.refuse("mail", reply(501, (5, 5, 4), text), None);
         }
         let id = self.shard.spool().next_id();
         self.draft = Some(Draft::new(
