@@ -163,10 +163,14 @@ impl Scheduler {
             return (Why::Rate, Some(token));
         }
         if lane.sessions > 0 {
-            return if lane.sessions == lane.unassigned {
-                (Why::Connecting, None)
-            } else {
-                self.turn(id, lane.queue.len())
+            if lane.sessions == lane.unassigned {
+                return (Why::Connecting, None);
+            }
+            let turn = self.turn(id, lane.queue.len());
+            return match (turn.0, gate.may_open(now)) {
+                // Nobody is before it: one connection more is all it lacks.
+                (Why::Turn { ahead: 0, .. }, Err(Refusal::Concurrency)) => (Why::Concurrency, None),
+                _ => turn,
             };
         }
         match gate.may_open(now) {
