@@ -22,10 +22,10 @@ use crate::{eventually, net};
 /// # Panics
 /// When it doesn't build.
 pub fn program() -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
+    static PROGRAM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let program = PROGRAM.get_or_init(|| {
         if let Some(given) = std::env::var_os("COURSER_PROGRAM") {
-            return given.into();
+            return Ok(given.into());
         }
         let test = std::env::current_exe().expect("a test knows its program");
         // target/<profile>/deps/<test>
@@ -45,13 +45,15 @@ pub fn program() -> &'static Path {
             }
         }
         let built = build.output().expect("cargo starts");
-        assert!(
-            built.status.success(),
-            "{}",
-            String::from_utf8_lossy(&built.stderr)
-        );
-        folder.join("courser")
-    })
+        if !built.status.success() {
+            return Err(String::from_utf8_lossy(&built.stderr).into_owned());
+        }
+        Ok(folder.join("courser"))
+    });
+    match program {
+        Ok(program) => program,
+        Err(why) => panic!("courser doesn't build:\n{why}"),
+    }
 }
 
 /// Runs `courser` with these words and waits for it.

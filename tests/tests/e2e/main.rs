@@ -2,5 +2,7 @@
 #![allow(missing_docs)]
 
 mod check_config;
+mod dns;
+mod explain;
 mod refusals;
 mod submit;
