@@ -93,6 +93,10 @@ fn dsn(c: &mut Criterion) {
     }];
     let report = Report {
         reporting_mta: "out.example",
+        from: "",
+        from_name: "Mail Delivery System",
+        return_max: courser_core::limits::DSN_RETURN_BYTES_MAX,
+        header_max: courser_core::limits::DSN_HEADER_BYTES_MAX,
         sender: Mailbox::parse("news@s.example").expect("an address"),
         id: "0123456789abc",
         date: Wall::from_unix(1_790_000_000),

@@ -245,6 +245,10 @@ fn ours(wide: bool) -> Vec<u8> {
     let mut out = Vec::new();
     Report {
         reporting_mta: "out.example",
+        from: "",
+        from_name: "Mail Delivery System",
+        return_max: courser_core::limits::DSN_RETURN_BYTES_MAX,
+        header_max: courser_core::limits::DSN_HEADER_BYTES_MAX,
         sender: Mailbox::parse("news@s.example").unwrap(),
         id: "0123456789abc.dsn",
         date: Wall::from_unix(1_790_000_001),

@@ -38,6 +38,10 @@ fuzz_target!(|input: (&[u8], &[u8], u64)| {
     let mut out = Vec::new();
     let emitted = Report {
         reporting_mta: "out.example",
+        from: "",
+        from_name: "Mail Delivery System",
+        return_max: courser_core::limits::DSN_RETURN_BYTES_MAX,
+        header_max: courser_core::limits::DSN_HEADER_BYTES_MAX,
         sender: mailbox,
         id: "1",
         date: Wall::from_unix(0),

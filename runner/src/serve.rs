@@ -16,7 +16,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::{self, Config, reload_plan};
 use crate::control::protocol::{
-    Filter, Gauges, Pong, QueuePage, Request, Response, Status, Subject, Time, Totals,
+    Filter, Gauges, PAGE_ROWS_MAX, Pong, QueuePage, Request, Response, Status, Subject, Time,
+    Totals,
 };
 use crate::control::server::BoxFuture;
 use crate::control::{ControlBackend, ControlServer};
@@ -37,6 +38,8 @@ const LOOK: Duration = Duration::from_millis(500);
 const LOOK_DRAINING: Duration = Duration::from_millis(20);
 /// The control plane's threads: it is never on the path of a message.
 const CONTROL_THREADS: usize = 1;
+/// How often the shards are asked the same while deliveries move between them.
+const ASKED_AGAIN_MAX: usize = 5;
 /// Sockets of the resolver in each shard: each adds a port that a spoofer has to guess.
 const DNS_SOCKETS: u16 = 4;
 
@@ -86,7 +89,7 @@ pub fn run(path: &Path, config: Config, logging: LogHandle) -> anyhow::Result<()
                 .filter_map(|(e, bound)| Some((e.clone(), bound.pop()?)))
                 .collect(),
             dns: dns_config(&config)?,
-            routing: crate::route::options(&config, &own),
+            own_addresses: own.clone(),
             providers: providers.clone(),
         };
         let thread = std::thread::Builder::new().name(format!("shard-{index}"));
@@ -169,12 +172,16 @@ pub fn run(path: &Path, config: Config, logging: LogHandle) -> anyhow::Result<()
 /// Entrances with one bound listener for each shard.
 type Doors = Vec<(Arc<Entrance>, Vec<BoundListener>)>;
 
-fn bind(config: &Config, shards: usize) -> io::Result<Doors> {
+fn bind(config: &Arc<Config>, shards: usize) -> io::Result<Doors> {
     let mut doors = Doors::new();
     for listener in &config.listeners {
         let clients = Arc::new(Clients::default());
         for address in &listener.address {
-            let entrance = Arc::new(Entrance::new(listener.clone(), clients.clone()));
+            let entrance = Arc::new(Entrance::new(
+                config.clone(),
+                listener.clone(),
+                clients.clone(),
+            ));
             doors.push((entrance, BoundListener::bind(*address, shards)?));
         }
     }
@@ -198,7 +205,10 @@ fn raise_open_files(wanted: u64) {
             "fewer open files are allowed than limits.open_files asks for; raise the hard limit (LimitNOFILE=)"
         );
     }
-    limit.rlim_cur = wanted.clamp(limit.rlim_cur, limit.rlim_max.max(limit.rlim_cur));
+    limit.rlim_cur = match wanted {
+        0 => limit.rlim_max,
+        wanted => wanted.min(limit.rlim_max).max(limit.rlim_cur),
+    };
     // SAFETY: setrlimit reads the struct that it is given.
     unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
 }
@@ -214,7 +224,12 @@ fn dns_config(config: &Config) -> anyhow::Result<courser_core::dns::Config> {
     dns.case_randomisation = d.mixed_case;
     dns.udp_timeout = d.timeout;
     dns.tcp_timeout = d.timeout * 2;
-    dns.give_up = d.timeout * d.attempts.max(1) * 2;
+    dns.attempts_max = d.attempts as usize;
+    // Each round over the servers waits twice as long as the one before, and one exchange by TCP may
+    // follow.
+    let servers = dns.servers.len().max(1) as u32;
+    let waits = (0..d.attempts).map(|i| d.timeout * (1 << (i / servers).min(4)));
+    dns.give_up = waits.sum::<Duration>() + dns.tcp_timeout;
     dns.ttl_min = d.ttl_min;
     dns.ttl_max = d.ttl_max;
     dns.negative_ttl_max = d.negative_ttl_max;
@@ -370,9 +385,27 @@ impl Plane {
         answers
     }
 
-    async fn queue_list(&self, request: Request) -> Response {
-        let limit = match &request {
-            Request::QueueList { limit, .. } => *limit,
+    /// Asks every shard, and again while deliveries go from one to another, since both may have been
+    /// asked when one was in neither.
+    async fn ask_until_nothing_moves(&self, request: &Request) -> Vec<Response> {
+        let mut all = Vec::new();
+        for _ in 0..ASKED_AGAIN_MAX {
+            let before = self.shared.moved.load(Ordering::Acquire);
+            all.extend(self.ask(request).await);
+            if self.shared.moved.load(Ordering::Acquire) == before {
+                break;
+            }
+        }
+        all
+    }
+
+    async fn queue_list(&self, mut request: Request) -> Response {
+        // A shard gives no more, so the rows beyond would not be the next ones of all.
+        let limit = match &mut request {
+            Request::QueueList { limit, .. } => {
+                *limit = (*limit).clamp(1, PAGE_ROWS_MAX);
+                *limit
+            }
             _ => 0,
         };
         let mut all = QueuePage {
@@ -388,6 +421,8 @@ impl Plane {
             }
         }
         all.rows.sort_by_key(|r| (r.id.message, r.id.recipient));
+        // One that went to another shard meanwhile is in both answers.
+        all.rows.dedup_by_key(|r| r.id);
         if all.rows.len() > limit {
             all.rows.truncate(limit);
             more = true;
@@ -491,7 +526,7 @@ impl Plane {
                 .iter()
                 .find(|l| l.name == entrance.terms().listener.name)
             {
-                entrance.reload(listener.clone());
+                entrance.reload(new.clone(), listener.clone());
             }
         }
         for inbox in &self.shared.inboxes {
@@ -526,7 +561,7 @@ impl ControlBackend for Plane {
                 Request::QueueList { .. } => self.queue_list(request).await,
                 Request::QueueShow { .. } => {
                     let mut deliveries = Vec::new();
-                    for answer in self.ask(&request).await {
+                    for answer in self.ask_until_nothing_moves(&request).await {
                         if let Response::Deliveries { deliveries: some } = answer {
                             deliveries.extend(some);
                         }
@@ -534,6 +569,7 @@ impl ControlBackend for Plane {
                     deliveries.sort_by_key(|d: &crate::control::protocol::DeliveryDetail| {
                         (d.row.id.message, d.row.id.recipient)
                     });
+                    deliveries.dedup_by_key(|d| d.row.id);
                     Response::Deliveries { deliveries }
                 }
                 Request::Reload => self.reload(),
@@ -548,7 +584,12 @@ impl ControlBackend for Plane {
                 | Request::Bounce { .. }
                 | Request::Drop { .. } => {
                     let mut count = 0;
-                    for answer in self.ask(&request).await {
+                    // A second retry is not for those of the first.
+                    let answers = match request {
+                        Request::Retry { .. } => self.ask(&request).await,
+                        _ => self.ask_until_nothing_moves(&request).await,
+                    };
+                    for answer in answers {
                         if let Response::Changed { count: some } = answer {
                             count += some;
                         }

@@ -61,6 +61,7 @@ fn delivery(n: u64) -> DeliveryEvent {
             scope: "recipient".into(),
             permanent: false,
             pressure: false,
+            rule: String::new(),
         }),
         cause: String::new(),
         timing: Timing {

@@ -43,6 +43,10 @@ pub struct Config {
     pub udp_timeout: Duration,
     /// How long a TCP query waits, connecting included.
     pub tcp_timeout: Duration,
+    /// Queries that are sent for one name of one question before it fails, at most
+    /// [`DNS_ATTEMPTS_MAX`](crate::limits::DNS_ATTEMPTS_MAX). One that is asked again by TCP
+    /// because its answer didn't fit into a datagram doesn't count.
+    pub attempts_max: usize,
     /// How long a question may take in all. Every question is answered within this time.
     pub give_up: Duration,
     /// Questions that wait for a server at the same time; the others wait their turn.
@@ -78,6 +82,7 @@ impl Config {
             rotate: false,
             udp_timeout: Duration::from_millis(1500),
             tcp_timeout: Duration::from_secs(5),
+            attempts_max: crate::limits::DNS_ATTEMPTS_MAX,
             give_up: Duration::from_secs(30),
             in_flight_max: 1024,
             questions_max: 65_536,

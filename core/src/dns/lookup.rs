@@ -307,7 +307,10 @@ impl Resolver {
                 .udp_timeout
                 .saturating_mul(1 << rounds.min(4) as u32)
         };
-        let server = if lookup.sent >= DNS_ATTEMPTS_MAX {
+        // The same question in another form to the same server isn't another attempt.
+        let enough = self.config.attempts_max.clamp(1, DNS_ATTEMPTS_MAX);
+        let done = lookup.sent >= enough && lookup.prefer.is_none();
+        let server = if done || lookup.sent >= DNS_ATTEMPTS_MAX {
             None
         } else {
             match lookup.prefer.filter(|&s| failed & bit(s) == 0) {

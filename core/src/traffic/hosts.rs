@@ -60,6 +60,11 @@ impl Hosts {
         }
     }
 
+    /// Remembers differently from now on; what is remembered stays until its time.
+    pub fn set_memory(&mut self, memory: Memory) {
+        self.memory = memory;
+    }
+
     /// The address could not be reached; until when to leave it alone.
     ///
     /// Failures of several connections at once count once: another one while the address is dead

@@ -218,7 +218,8 @@ impl Delivery {
 pub struct Provider {
     /// Its name in events, rules and filters.
     pub name: Name,
-    /// A site whose first MX host is one of these or lies below one belongs here.
+    /// A site of which an MX host is one of these or lies below one belongs here; the best host
+    /// that is decides.
     pub mx: Vec<DomainName>,
     /// Domains that belong here whatever their MX.
     pub domains: Vec<DomainPattern>,

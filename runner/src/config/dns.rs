@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use courser_core::limits::DNS_ATTEMPTS_MAX;
 use toml::de::DeValue;
 
 use super::tree::{Scalar, Section};
@@ -66,7 +67,7 @@ impl Dns {
                 Duration::from_secs(3),
                 Duration::from_millis(50)..=Duration::from_secs(60),
             ),
-            attempts: s.bounded("attempts", 4, 1..=20),
+            attempts: s.bounded("attempts", 4, 1..=DNS_ATTEMPTS_MAX as u32),
             cache_entries: s.bounded("cache_entries", 100_000, 1..=100_000_000),
             ttl_min: s.bounded("ttl_min", Duration::from_secs(30), Duration::ZERO..=day),
             ttl_max: s.bounded("ttl_max", day, Duration::from_secs(1)..=day * 7),

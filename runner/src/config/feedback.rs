@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use courser_core::feedback::verdict::{self, Class, Codes, Enhanced, Rules, Scope, Stage};
+use courser_core::traffic::provider::BUILTIN_PROVIDERS;
 use toml::de::DeValue;
 
 use super::egress::{Stream, name_of, names};
@@ -136,14 +137,16 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// `providers` are the names of every `[[provider]]`.
+    /// `providers` are the names of every `[[provider]]`; those that are built in count too.
     pub(super) fn read_all(sections: Vec<Section<'_, '_>>, providers: &[&str]) -> Vec<Self> {
         let mut all: Vec<Self> = Vec::new();
+        let built_in = BUILTIN_PROVIDERS.iter().map(|p| p.name);
+        let providers: Vec<&str> = providers.iter().copied().chain(built_in).collect();
         for mut s in sections {
             let name = name_of(&mut s, "rule", &names(&all, |r| &r.name));
             let provider: Option<Name> = s.optional("provider");
             if let Some(name) = &provider {
-                s.position("provider", "provider", providers, name);
+                s.position("provider", "provider", &providers, name);
             }
             let rule = Self {
                 name,

@@ -50,7 +50,7 @@ pub struct Limits {
     pub max_intake_sessions: usize,
     /// Most sessions at once with receivers.
     pub max_delivery_sessions: usize,
-    /// Memory for messages that are being received; intake reads slower when it is reached.
+    /// Memory for messages that are being received; intake answers 452 when it is reached.
     pub intake_memory: ByteSize,
     /// Memory for bodies of queued messages; beyond it they are read back from the spool.
     pub body_memory: ByteSize,

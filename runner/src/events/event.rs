@@ -294,6 +294,9 @@ pub struct Verdict {
     /// The receiver reacts to how or what we send.
     #[serde(default, skip_serializing_if = "is_false")]
     pub pressure: bool,
+    /// The configured rule that says so; empty: it is built in.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub rule: String,
 }
 
 impl From<&verdict::Verdict> for Verdict {
@@ -303,6 +306,7 @@ impl From<&verdict::Verdict> for Verdict {
             scope: scope_name(v.scope).into(),
             permanent: v.permanent,
             pressure: v.pressure,
+            rule: String::new(),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! One attempt's outcome: recorded in the spool, told as an event, reported to the scheduler.
 //!
-//! The order matters. What ends a delivery is written first; a notification that belongs to it is
-//! in the same batch, so that after a crash there are both or neither. Only then the scheduler
-//! forgets the delivery.
+//! The order matters. A notification is written in one batch with the ends of the deliveries that it
+//! tells of, so that after a crash there are both or neither. The scheduler forgets a delivery at
+//! once, so that nobody takes it again; a crash before its end is written brings it back.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use courser_core::feedback::verdict::{Cause, Class, Scope, Verdict};
 use courser_core::mail::dsn;
-use courser_core::smtp::reply::{EnhancedCode, ReplyCode};
+use courser_core::smtp::reply::{EnhancedCode, Reply, ReplyCode};
 use courser_core::time::Instant;
 
 use super::bounce::Notice;
@@ -38,6 +38,8 @@ pub struct Said {
     pub text: String,
     /// What it answered.
     pub stage: &'static str,
+    /// The configured rule that says what it means; empty: none of them.
+    pub rule: String,
 }
 
 impl Said {
@@ -46,6 +48,20 @@ impl Said {
         Self {
             text: text.into(),
             ..Self::default()
+        }
+    }
+
+    /// Reads what [`line`](Self::line) wrote.
+    pub fn of_line(line: &str) -> Self {
+        let reply = Reply::parse(line.as_bytes()).ok();
+        match reply.filter(|r| !r.code.is_success()) {
+            Some(reply) => Self {
+                code: Some(reply.code),
+                enhanced: reply.enhanced,
+                text: reply.text().to_string(),
+                ..Self::default()
+            },
+            None => Self::locally(line),
         }
     }
 
@@ -207,6 +223,7 @@ impl Shard {
             recipient: attempt.leased.recipient,
             kind: OutcomeKind::Deferred(Deferral {
                 attempts,
+                at: clock::wall(),
                 due,
                 text: said.line().into(),
                 source: attempt.task.map_or("", |t| &t.source).into(),
@@ -228,12 +245,9 @@ impl Shard {
         verdict: Verdict,
         said: Said,
     ) {
-        let notice = Notice::wanted(self, attempt, outcome, verdict, said);
-        match notice {
+        match Notice::wanted(self, attempt, outcome, verdict, said) {
             None => self.keep(self.ending(attempt.message, attempt.leased, kind)),
-            Some(notice) => {
-                self.notify(notice, attempt.message.clone(), attempt.leased, Some(kind));
-            }
+            Some(notice) => self.notify(attempt.message, notice.ending(kind)),
         }
         self.ended(attempt.leased.delivery);
     }
@@ -263,6 +277,10 @@ impl Shard {
     pub fn expire(self: &Rc<Self>, message: &Arc<Message>, leased: Leased, said: Said) {
         let attempt = Attempt::local(None, message, leased, clock::now());
         let verdict = Cause::Expired.verdict();
+        let said = Said {
+            enhanced: said.enhanced.or(Some(Cause::Expired.status())),
+            ..said
+        };
         self.tell_failed(&attempt, &verdict, &said, false, Ending::Expired);
         self.end(
             &attempt,

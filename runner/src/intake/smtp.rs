@@ -53,6 +53,8 @@ pub struct Entrance {
 
 /// What counts for sessions that begin now.
 pub struct Terms {
+    /// The configuration: positions in `listener` are of its lists.
+    pub config: Arc<Config>,
     /// The listener's configuration.
     pub listener: Listener,
     /// The machine's options made of it.
@@ -60,10 +62,10 @@ pub struct Terms {
 }
 
 impl Entrance {
-    /// An entrance for `listener`.
-    pub fn new(listener: Listener, clients: Arc<Clients>) -> Self {
+    /// An entrance for `listener`, which is one of `config`'s.
+    pub fn new(config: Arc<Config>, listener: Listener, clients: Arc<Clients>) -> Self {
         Self {
-            terms: RwLock::new(Arc::new(Terms::new(listener))),
+            terms: RwLock::new(Arc::new(Terms::new(config, listener))),
             clients,
         }
     }
@@ -77,14 +79,14 @@ impl Entrance {
     }
 
     /// Another configuration for sessions that begin from now on.
-    pub fn reload(&self, listener: Listener) {
+    pub fn reload(&self, config: Arc<Config>, listener: Listener) {
         *self.terms.write().unwrap_or_else(PoisonError::into_inner) =
-            Arc::new(Terms::new(listener));
+            Arc::new(Terms::new(config, listener));
     }
 }
 
 impl Terms {
-    fn new(listener: Listener) -> Self {
+    fn new(config: Arc<Config>, listener: Listener) -> Self {
         let mut options = server::Options::new(&listener.hostname)
             .expect("a checked host name can stand in a greeting");
         options.lmtp = listener.kind == ListenerKind::Lmtp;
@@ -104,7 +106,11 @@ impl Terms {
         options.timeouts.command = listener.command_timeout;
         options.timeouts.data_block = listener.data_timeout;
         options.timeouts.session = Some(listener.session_timeout);
-        Self { listener, options }
+        Self {
+            config,
+            listener,
+            options,
+        }
     }
 }
 
@@ -164,7 +170,6 @@ async fn visit(shard: Rc<Shard>, entrance: Arc<Entrance>, stream: Stream) {
         committed: None,
         held: 0,
         shard: shard.clone(),
-        config: shard.config(),
         terms,
         stream,
     };
@@ -179,8 +184,9 @@ async fn visit(shard: Rc<Shard>, entrance: Arc<Entrance>, stream: Stream) {
         }
     }
     let inside = Inside::enter(&shard);
-    if inside.is_none() {
+    if inside.is_none() && visitor.admission.is_some() {
         let reply = reply(421, (4, 3, 2), "Too many sessions here, try again later");
+        visitor.note_refusal("connect", &reply, None);
         let _ = visitor
             .machine
             .handle(clock::now(), Input::RefuseAndClose(reply));
@@ -259,7 +265,6 @@ async fn read_proxy_header(
 
 struct Visitor {
     shard: Rc<Shard>,
-    config: Arc<Config>,
     terms: Arc<Terms>,
     stream: Stream,
     machine: Session<SharedTerms>,
@@ -509,7 +514,7 @@ impl Visitor {
         let address = match mailbox.domain() {
             Some(_) => mailbox.to_string(),
             // RFC 5321 4.5.1: Postmaster without a domain is ours.
-            None => self.config.postmaster.to_string(),
+            None => self.terms.config.postmaster.to_string(),
         };
         if let Some(draft) = &mut self.draft {
             draft.add_recipient(address, &params);
@@ -555,7 +560,7 @@ impl Visitor {
             );
         };
         let id = draft.fields.id;
-        let finished = draft.finish(&self.config, &self.terms.listener, &self.origin);
+        let finished = draft.finish(&self.terms.config, &self.terms.listener, &self.origin);
         let result = match finished {
             Ok(body) => {
                 accept::accept(&self.shard, &self.terms.listener, &mut draft.fields, body).await

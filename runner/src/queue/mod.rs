@@ -26,7 +26,7 @@ use courser_core::traffic::scheduler::{
 use self::message::Message;
 use self::names::Names;
 use self::sites::Sites;
-use crate::config::Config;
+use crate::config::{Config, Name};
 use crate::route::Routed;
 use crate::session::transaction::Leased;
 
@@ -99,6 +99,9 @@ pub struct Queue {
     domains: Names,
     tenants: Names,
     campaigns: Names,
+    /// A pool's number is its position here: a reload may move it in the configuration, or take it
+    /// away.
+    pools: Vec<Name>,
     known: HashMap<u32, Known>,
     site_of: HashMap<u32, SiteId>,
     last: HashMap<u32, Last>,
@@ -117,11 +120,48 @@ impl Queue {
             domains: Names::default(),
             tenants: Names::default(),
             campaigns: Names::default(),
+            pools: Vec::new(),
             known: HashMap::new(),
             site_of: HashMap::new(),
             last: HashMap::new(),
             texts: HashSet::new(),
         }
+    }
+
+    /// Tells the scheduler of the configuration's pools. What was to go over one that is gone goes
+    /// over the first.
+    pub fn set_pools(&mut self, config: &Config) {
+        for pool in &config.pools {
+            if !self.pools.contains(&pool.name) {
+                self.pools.push(pool.name.clone());
+            }
+        }
+        for (i, name) in self.pools.iter().enumerate() {
+            let position = config.pool_named(name).unwrap_or(0);
+            let members: Vec<(SourceId, u32)> = config.pools[position]
+                .members
+                .iter()
+                .map(|m| (SourceId(m.source as u16), m.weight))
+                .collect();
+            self.scheduler.set_pool(PoolId(i as u16), &members);
+        }
+    }
+
+    /// The pool of a message: its own, or its stream's. A name that is gone since a reload falls
+    /// back to the first.
+    fn pool_of(&self, config: &Config, pool: &str, stream: &str) -> PoolId {
+        let named = (!pool.is_empty())
+            .then(|| config.pool_named(pool))
+            .flatten();
+        let of_stream = || config.stream_named(stream).map(|s| config.streams[s].pool);
+        let name = &config.pools[named.or_else(of_stream).unwrap_or(0)].name;
+        let number = self.pools.iter().position(|p| p == name).unwrap_or(0);
+        PoolId(number as u16)
+    }
+
+    /// The name of a pool.
+    pub fn pool_name(&self, pool: PoolId) -> Option<&str> {
+        self.pools.get(usize::from(pool.0)).map(|name| &**name)
     }
 
     /// The domain of a recipient, in lower case: what routes are for.
@@ -162,7 +202,7 @@ impl Queue {
             message: number,
             recipient: entry.recipient,
             dest: DestId(dest),
-            pool: PoolId(pool_of(config, view.pool(), view.stream())),
+            pool: self.pool_of(config, view.pool(), view.stream()),
             source: entry.source,
             tenant: TenantId(tenant),
             campaign: CampaignId(campaign),
@@ -380,16 +420,6 @@ impl Queue {
     pub fn dest(&self, domain: &str) -> Option<DestId> {
         self.domains.number(domain).map(DestId)
     }
-}
-
-/// The pool of a message: its own, or its stream's. A name that is gone since a reload falls back
-/// to the first.
-pub fn pool_of(config: &Config, pool: &str, stream: &str) -> u16 {
-    let named = (!pool.is_empty())
-        .then(|| config.pool_named(pool))
-        .flatten();
-    let of_stream = || config.stream_named(stream).map(|s| config.streams[s].pool);
-    named.or_else(of_stream).unwrap_or(0) as u16
 }
 
 fn class(n: u8) -> Class {

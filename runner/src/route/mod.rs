@@ -30,7 +30,8 @@ pub struct Routed {
     pub lmtp: bool,
 }
 
-/// The options of the core's rules, from the configuration.
+/// The options of the core's rules, from the configuration; `own_addresses` are those that the
+/// server listens on.
 pub fn options(config: &Config, own_addresses: &[std::net::IpAddr]) -> Options {
     let name = |text: &str| Name::parse(text).ok();
     let delivery = &config.delivery;
@@ -47,12 +48,15 @@ pub fn options(config: &Config, own_addresses: &[std::net::IpAddr]) -> Options {
             .iter()
             .filter_map(|n| name(n))
             .chain(name(&config.hostname))
+            .chain(config.sources.iter().filter_map(|s| name(&s.ehlo)))
+            .chain(config.listeners.iter().filter_map(|l| name(&l.hostname)))
             .collect(),
         own_addresses: delivery
             .own_addresses
             .iter()
             .chain(own_addresses)
             .copied()
+            .chain(config.sources.iter().filter_map(|s| s.address))
             .collect(),
         allow_special: delivery.allow_private.iter().map(|n| n.parts()).collect(),
         port: delivery.port,

@@ -67,7 +67,12 @@ pub async fn establish(
     };
     // "Never" (RFC 7504) holds only if every host says so.
     let mut never = plan.hosts.len() <= config.delivery.max_hosts;
-    for host in plan.hosts.iter().take(config.delivery.max_hosts) {
+    let mut tried = 0;
+    for host in &plan.hosts {
+        if tried == config.delivery.max_hosts {
+            break;
+        }
+        let mut reached_for = false;
         for &ip in &host.addresses {
             let address = SocketAddr::new(ip, host.port);
             if task
@@ -89,6 +94,9 @@ pub async fn establish(
                     last.verdict = LocalCause::Unreachable.verdict();
                 }
                 continue;
+            }
+            if !std::mem::replace(&mut reached_for, true) {
+                tried += 1;
             }
             let host = host.name.clone();
             match reach(shard, task, host.clone(), address).await {
@@ -178,7 +186,7 @@ async fn reach(
             Event::Ready(capabilities) => ready = Some(capabilities),
             Event::Broken { failure } => {
                 let verdict = failure_verdict(&failure, machine.reply(), task);
-                let mut said = super::failure_text(&failure, machine.reply());
+                let mut said = super::failure_text(&failure, machine.reply(), task);
                 if said.code.is_none() {
                     said.text = format!("{host} [{}]: {}", address.ip(), said.text);
                 }

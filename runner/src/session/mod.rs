@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use courser_core::feedback::verdict::{Cause as LocalCause, Class, Scope, Stage, Verdict};
+use courser_core::feedback::verdict::{Basis, Cause as LocalCause, Class, Scope, Stage, Verdict};
 use courser_core::route::Plan;
 use courser_core::smtp::client::{
     self, Cause, EhloName, Event, Failure, Outcome, State, TransactionId,
@@ -303,6 +303,7 @@ impl Heard<'_> {
                     enhanced,
                     text: machine.reply().map(|r| reply_text(&r)).unwrap_or_default(),
                     stage: "body",
+                    rule: String::new(),
                 },
                 reports: dsn,
             },
@@ -319,7 +320,7 @@ impl Heard<'_> {
             }
             Outcome::Failed(failure) => Fate::Failed {
                 verdict: failure_verdict(&failure, machine.reply(), self.task),
-                said: failure_text(&failure, machine.reply()),
+                said: failure_text(&failure, machine.reply(), self.task),
                 unknown: false,
             },
             Outcome::Unsent(failure) => self.broken(machine, &failure, false),
@@ -345,7 +346,7 @@ impl Heard<'_> {
         };
         Fate::Failed {
             verdict,
-            said: failure_text(failure, machine.reply()),
+            said: failure_text(failure, machine.reply(), self.task),
             unknown,
         }
     }
@@ -410,16 +411,28 @@ pub fn failure_verdict(failure: &Failure, reply: Option<Reply<'_>>, task: &LaneT
 }
 
 /// A failure in words, with the peer's codes.
-pub fn failure_text(failure: &Failure, reply: Option<Reply<'_>>) -> Said {
-    let stage = stage_name(stage(failure.state));
+pub fn failure_text(failure: &Failure, reply: Option<Reply<'_>>, task: &LaneTask) -> Said {
+    let at = stage(failure.state);
+    let stage = stage_name(at);
     match failure.cause {
         Cause::Reply { code, enhanced } => {
+            let rule = reply
+                .filter(|_| !task.config.rules.is_empty())
+                .and_then(|r| {
+                    let provider = task.provider.as_deref();
+                    task.config
+                        .with_rules(|rules| match rules.explain(&r, at, provider).1 {
+                            Basis::Configured(name) => Some(name.to_owned()),
+                            _ => None,
+                        })
+                });
             let text = reply.map(|r| reply_text(&r)).unwrap_or_default();
             Said {
                 code: Some(code),
                 enhanced,
                 text,
                 stage,
+                rule: rule.unwrap_or_default(),
             }
         }
         cause => {
@@ -429,6 +442,7 @@ pub fn failure_text(failure: &Failure, reply: Option<Reply<'_>>) -> Said {
                 enhanced,
                 text: format!("{cause} ({})", failure.state),
                 stage,
+                rule: String::new(),
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -90,6 +91,8 @@ impl Shard {
         entries: Vec<Entry>,
     ) {
         if let Some(inbox) = self.shared.inboxes.get(shard) {
+            let count = entries.len() as u64;
+            self.shared.moved.fetch_add(count, Ordering::AcqRel);
             inbox.put(Mail::Deliveries {
                 domain,
                 routed,
@@ -152,7 +155,7 @@ pub fn recovered(
                 entry.source = source(&deferral.source);
                 entry.last = Some(Last {
                     text: (&*deferral.text).into(),
-                    at_ms: 0,
+                    at_ms: deferral.at.unix().saturating_mul(1000),
                     delay_told: open.delay_dsn_sent,
                 });
             } else if open.delay_dsn_sent {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use courser_core::feedback::verdict::{Class, Scope, Verdict};
 use courser_core::time::Instant;
+use courser_core::traffic::hosts::Hosts;
 use courser_core::traffic::scheduler::{BlockReason, DeliveryId, LaneView, View, Where, Why};
 
 use super::Shard;
@@ -217,7 +218,7 @@ impl Shard {
     }
 
     /// Why a delivery hasn't gone yet, and when it will be tried.
-    fn waiting(&self, queue: &Queue, view: &View, now: Instant) -> Waiting {
+    pub(super) fn waiting(&self, queue: &Queue, view: &View, now: Instant) -> Waiting {
         let Some(waiting) = queue.scheduler.explain(now, view.id) else {
             return Waiting::new(WaitReason::InFlight, None, "");
         };
@@ -319,7 +320,6 @@ impl Shard {
     fn detail(&self, id: DeliveryId) -> DeliveryDetail {
         let row = self.row(id);
         let now = clock::now();
-        let config = self.config();
         let queue = self.queue.borrow();
         let view = queue
             .scheduler
@@ -343,10 +343,7 @@ impl Shard {
             _ => queue.lane_of(&view),
         };
         let last = queue.last(id);
-        let pool = config
-            .pools
-            .get(usize::from(view.delivery.pool.0))
-            .map(|p| p.name.to_string());
+        let pool = queue.pool_name(view.delivery.pool).map(str::to_owned);
         DeliveryDetail {
             client: envelope
                 .client()
@@ -520,22 +517,23 @@ impl Shard {
         let blocked = matches!(view.state, Where::Queued(_) | Where::Parked);
         let done = queue.scheduler.retry_now(now, id).is_ok() && (due || blocked);
         drop(queue);
-        *self.hosts.borrow_mut() = super::hosts(&self.config());
+        self.hosts
+            .replace(Hosts::new(super::memory(&self.config())));
         done
     }
 
     /// Bounces with a reason, or drops without one.
     fn end_by_hand(self: &Rc<Self>, id: DeliveryId, reason: Option<&str>) -> bool {
-        let now = clock::now();
-        let mut queue = self.queue.borrow_mut();
-        let Some((message, leased)) = queue.leased(id) else {
+        let queue = self.queue.borrow();
+        let (Some(view), Some((message, leased))) = (queue.scheduler.get(id), queue.leased(id))
+        else {
             return false;
         };
+        drop(queue);
         // One that a session has can't be ended here: its answer may come any moment.
-        if queue.remove(now, id).is_err() {
+        if matches!(view.state, Where::InFlight(_)) {
             return false;
         }
-        drop(queue);
         match reason {
             Some(reason) => {
                 let verdict = Verdict::new(Class::Policy, Scope::Recipient, true);
@@ -548,6 +546,8 @@ impl Shard {
             }
             None => self.drop_delivery(&message, leased, Said::locally("dropped by an operator")),
         }
+        // It was in no session, so nobody has reported it.
+        let _ = self.queue.borrow_mut().remove(clock::now(), id);
         true
     }
 }

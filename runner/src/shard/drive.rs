@@ -65,6 +65,9 @@ impl Shard {
             if now.since(swept) >= SWEEP_EVERY {
                 swept = now;
                 self.queue.borrow_mut().scheduler.sweep(now, SWEEP);
+                if !self.is_draining() && self.can_keep() {
+                    self.tell_delays(SWEEP);
+                }
                 continue;
             }
             let next = if done == ACTIONS_AT_ONCE {

@@ -13,6 +13,7 @@
 //! | [`inbox`], [`tickets`] | what other threads tell a shard, and who waits for it |
 //! | [`admit`] | deliveries find the shard that owns their lanes |
 //! | [`drive`] | does what the scheduler says |
+//! | [`delays`] | tells senders that their mail waits |
 //! | [`sessions`] | gives sessions their work |
 //! | [`keep`] | appends to the spool |
 //! | [`tell`] | events and counts |
@@ -20,6 +21,7 @@
 
 pub mod admit;
 pub mod control;
+pub mod delays;
 pub mod drive;
 pub mod inbox;
 pub mod keep;
@@ -31,13 +33,13 @@ pub mod tickets;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use courser_core::traffic::hosts::{Hosts, Memory};
-use courser_core::traffic::scheduler::{self, PoolId, Scheduler, SourceId};
+use courser_core::traffic::scheduler::{self, Scheduler};
 use tokio::sync::{Notify, Semaphore};
 
 pub use self::sessions::{Bell, Work};
@@ -82,6 +84,7 @@ pub struct Shard {
     config: RefCell<Arc<Config>>,
     queue: RefCell<Queue>,
     router: RefCell<Rc<Router>>,
+    own_addresses: Vec<IpAddr>,
     dns: Rc<Dns>,
     tickets: Tickets<Result<(), AppendError>>,
     unkept: RefCell<Unkept>,
@@ -98,6 +101,8 @@ pub struct Shard {
     notices: Semaphore,
     gathered: RefCell<Vec<Event>>,
     events_bell: Notify,
+    /// Where [`Shard::tell_delays`] goes on.
+    delay_hand: Cell<u32>,
     totals: RefCell<Totals>,
     lane_counts: RefCell<HashMap<(u16, u32), LaneCounts>>,
     listeners: RefCell<Vec<Rc<Listener>>>,
@@ -113,8 +118,8 @@ pub struct Start {
     pub listeners: Vec<(Arc<Entrance>, BoundListener)>,
     /// Its resolver's settings.
     pub dns: courser_core::dns::Config,
-    /// How domains are routed.
-    pub routing: courser_core::route::Options,
+    /// The addresses that the server listens on.
+    pub own_addresses: Vec<IpAddr>,
     /// Providers and their limits.
     pub providers: Arc<Providers>,
 }
@@ -134,13 +139,14 @@ impl Shard {
     fn start(start: Start) -> io::Result<Rc<Self>> {
         let config = start.shared.config();
         let dns = Dns::start(start.dns)?;
-        let router = Router::new(dns.clone(), Arc::new(start.routing), config.clone());
-        let sessions_max = config
-            .limits
-            .max_delivery_sessions
-            .div_ceil(start.shared.inboxes.len());
-        let mut scheduler = Scheduler::new(scheduler::Config {
-            sessions_max: u32::try_from(sessions_max).unwrap_or(u32::MAX),
+        let router = Router::new(
+            dns.clone(),
+            Arc::new(crate::route::options(&config, &start.own_addresses)),
+            config.clone(),
+        );
+        let sessions_max = sessions_share(&config, start.index, start.shared.inboxes.len());
+        let scheduler = Scheduler::new(scheduler::Config {
+            sessions_max,
             limits: crate::queue::providers::limits(
                 &config.delivery.limits,
                 config.delivery.idle_keepalive,
@@ -148,11 +154,13 @@ impl Shard {
             unreachable_first: config.delivery.dead_host.first,
             unreachable_max: config.delivery.dead_host.max,
         });
-        set_pools(&mut scheduler, &config);
+        let mut queue = Queue::new(scheduler, Sites::new(start.providers));
+        queue.set_pools(&config);
         let shard = Rc::new(Self {
             index: start.index,
-            queue: RefCell::new(Queue::new(scheduler, Sites::new(start.providers))),
+            queue: RefCell::new(queue),
             router: RefCell::new(Rc::new(router)),
+            own_addresses: start.own_addresses,
             dns,
             tickets: Tickets::default(),
             unkept: RefCell::default(),
@@ -160,13 +168,14 @@ impl Shard {
             kick: Notify::new(),
             drain_bell: Rc::new(Notify::new()),
             bells: RefCell::default(),
-            hosts: RefCell::new(hosts(&config)),
+            hosts: RefCell::new(Hosts::new(memory(&config))),
             liars: RefCell::default(),
             troubles: RefCell::default(),
             working: RefCell::default(),
             notices: Semaphore::new(NOTICES_AT_ONCE),
             gathered: RefCell::default(),
             events_bell: Notify::new(),
+            delay_hand: Cell::new(0),
             totals: RefCell::default(),
             lane_counts: RefCell::default(),
             listeners: RefCell::default(),
@@ -258,7 +267,7 @@ impl Shard {
         let mut queue = self.queue.borrow_mut();
         let now = crate::net::clock::now();
         queue.sites.set_providers(providers);
-        set_pools(&mut queue.scheduler, &config);
+        queue.set_pools(&config);
         let limits = crate::queue::providers::limits(
             &config.delivery.limits,
             config.delivery.idle_keepalive,
@@ -268,16 +277,12 @@ impl Shard {
         for (gate, limits) in own {
             queue.scheduler.set_limits(now, gate, limits);
         }
-        let sessions = config
-            .limits
-            .max_delivery_sessions
-            .div_ceil(self.shared.inboxes.len());
-        queue
-            .scheduler
-            .set_sessions_max(u32::try_from(sessions).unwrap_or(u32::MAX));
+        let dead = &config.delivery.dead_host;
+        queue.scheduler.set_unreachable(dead.first, dead.max);
+        self.hosts.borrow_mut().set_memory(memory(&config));
         queue.forget_routes();
         drop(queue);
-        let options = crate::route::options(&config, &[]);
+        let options = crate::route::options(&config, &self.own_addresses);
         *self.router.borrow_mut() = Rc::new(Router::new(
             self.dns.clone(),
             Arc::new(options),
@@ -343,23 +348,20 @@ impl Drop for Vital {
     }
 }
 
-fn set_pools(scheduler: &mut Scheduler, config: &Config) {
-    for (i, pool) in config.pools.iter().enumerate() {
-        let members: Vec<(SourceId, u32)> = pool
-            .members
-            .iter()
-            .map(|m| (SourceId(m.source as u16), m.weight))
-            .collect();
-        scheduler.set_pool(PoolId(i as u16), &members);
-    }
+/// A shard's part of the sessions with receivers: all parts together are the limit, but none is
+/// less than one.
+fn sessions_share(config: &Config, shard: usize, shards: usize) -> u32 {
+    let all = config.limits.max_delivery_sessions;
+    let share = all / shards + usize::from(shard < all % shards);
+    u32::try_from(share.max(1)).unwrap_or(u32::MAX)
 }
 
-/// An empty memory of dead hosts.
-fn hosts(config: &Config) -> Hosts {
+/// How long dead hosts are remembered.
+fn memory(config: &Config) -> Memory {
     let dead = &config.delivery.dead_host;
-    Hosts::new(Memory {
+    Memory {
         first: dead.first,
         max: dead.max,
         ..Memory::default()
-    })
+    }
 }

@@ -319,13 +319,13 @@ impl Shard {
                 exclude_source,
             },
         );
-        let after = self.stream_delay(&attempt.message.envelope());
+        let after = self.delay_after(&attempt.message.envelope());
         let tell = after.is_some_and(|after| age >= after) && queue.note_delay_told(id);
         drop(queue);
         if tell {
             let delayed = courser_core::mail::dsn::Outcome::Delayed;
             if let Some(notice) = Notice::wanted(self, attempt, delayed, *verdict, said.clone()) {
-                self.notify(notice, attempt.message.clone(), attempt.leased, None);
+                self.notify(attempt.message, notice);
             }
         }
         self.kick();
@@ -347,7 +347,8 @@ impl Shard {
         (stream.retry.clone(), stream.delay_dsn_after)
     }
 
-    fn stream_delay(&self, view: &EnvelopeView<'_>) -> Option<Duration> {
+    /// How long a delivery may wait before its sender is told.
+    pub(super) fn delay_after(&self, view: &EnvelopeView<'_>) -> Option<Duration> {
         self.stream_retry(view).1
     }
 
@@ -371,7 +372,8 @@ impl Shard {
             message: attempt.message.id(),
             retry_after: hint,
         };
-        schedule(&retry).next(&next, u64::from(attempt.leased.recipient))
+        // One seed for all recipients, so that they share a transaction again.
+        schedule(&retry).next(&next, 0)
     }
 
     /// Until when an address is not to be tried, since it couldn't be reached.

@@ -11,6 +11,7 @@ use super::inbox::Inbox;
 use crate::config::Config;
 use crate::control::protocol::{Request, Response};
 use crate::events::EventSink;
+use crate::feedback::bounce::Gathering;
 use crate::queue::Entry;
 use crate::queue::message::Bodies;
 use crate::queue::providers::Providers;
@@ -113,6 +114,10 @@ pub struct Shared {
     pub intake_sessions: Budget,
     /// Deliveries in the queue.
     pub deliveries: Budget,
+    /// Notifications that are being gathered.
+    pub gathering: Gathering,
+    /// Deliveries that one shard gave to another, since the start.
+    pub moved: AtomicU64,
     /// The shards' inboxes.
     pub inboxes: Vec<Arc<Inbox<Mail>>>,
     /// Rings when the server begins to drain.
@@ -133,6 +138,8 @@ impl Shared {
             intake_memory: Budget::new(limits.intake_memory.0),
             intake_sessions: Budget::new(limits.max_intake_sessions as u64),
             deliveries: Budget::new(limits.max_deliveries as u64),
+            gathering: Gathering::default(),
+            moved: AtomicU64::new(0),
             inboxes: (0..shards).map(|_| Arc::new(Inbox::default())).collect(),
             drain_bell: Notify::new(),
             draining: AtomicBool::new(false),

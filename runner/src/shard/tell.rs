@@ -117,7 +117,10 @@ impl Shard {
                 text: said.text.clone(),
                 stage: said.stage.into(),
             }),
-            verdict: verdict.map(Into::into),
+            verdict: verdict.map(|v| events::Verdict {
+                rule: said.rule.clone(),
+                ..v.into()
+            }),
             cause: if said.code.is_none() {
                 said.text.clone()
             } else {
@@ -201,11 +204,17 @@ impl Shard {
         });
     }
 
-    /// Its sender was told.
-    pub fn tell_notified(&self, message: &Arc<Message>, leased: Leased, dsn: u64, action: Action) {
+    /// Its sender was told of these.
+    pub fn tell_notified(
+        &self,
+        message: &Arc<Message>,
+        leased: impl Iterator<Item = Leased>,
+        dsn: u64,
+        action: Action,
+    ) {
         self.event(EventKind::Dsn(Box::new(Dsn {
             message: events::Message::of(message.envelope()),
-            deliveries: vec![selector(message, leased)],
+            deliveries: leased.map(|l| selector(message, l)).collect(),
             action: action.name().into(),
             dsn: Some(MessageId(dsn)),
             cause: String::new(),

@@ -182,6 +182,8 @@ impl Header {
 pub struct Deferral {
     /// Attempts made so far.
     pub attempts: u32,
+    /// When the last one was.
+    pub at: Wall,
     /// When the next one is due.
     pub due: Wall,
     /// The last reply or cause, cut to [`OUTCOME_TEXT_BYTES_MAX`].
@@ -264,6 +266,7 @@ pub fn encode_outcomes<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>, out:
             let text = cut(&d.text, OUTCOME_TEXT_BYTES_MAX);
             let source = cut(&d.source, OUTCOME_SOURCE_BYTES_MAX);
             out.extend(d.attempts.to_le_bytes());
+            out.extend(d.at.unix().to_le_bytes());
             out.extend(d.due.unix().to_le_bytes());
             out.extend((text.len() as u16).to_le_bytes());
             out.push(source.len() as u8);
@@ -294,11 +297,13 @@ pub fn decode_outcomes(mut data: &[u8]) -> Option<Vec<Outcome>> {
         let kind = match take::<1>(&mut data)?[0] {
             1 => {
                 let attempts = u32::from_le_bytes(take(&mut data)?);
+                let at = Wall::from_unix(i64::from_le_bytes(take(&mut data)?));
                 let due = Wall::from_unix(i64::from_le_bytes(take(&mut data)?));
                 let text_len = usize::from(u16::from_le_bytes(take(&mut data)?));
                 let source_len = usize::from(take::<1>(&mut data)?[0]);
                 OutcomeKind::Deferred(Deferral {
                     attempts,
+                    at,
                     due,
                     text: text(&mut data, text_len)?,
                     source: text(&mut data, source_len)?,
@@ -364,16 +369,22 @@ mod tests {
 
     pub(crate) fn any_outcome() -> impl Strategy<Value = Outcome> {
         let kind = prop_oneof![
-            (any::<u32>(), any::<i64>(), ".{0,40}", "[a-z0-9]{0,9}").prop_map(
-                |(attempts, due, text, source)| {
+            (
+                any::<u32>(),
+                any::<i64>(),
+                any::<i64>(),
+                ".{0,40}",
+                "[a-z0-9]{0,9}"
+            )
+                .prop_map(|(attempts, at, due, text, source)| {
                     OutcomeKind::Deferred(Deferral {
                         attempts,
+                        at: Wall::from_unix(at),
                         due: Wall::from_unix(due),
                         text: text.into(),
                         source: source.into(),
                     })
-                }
-            ),
+                }),
             Just(OutcomeKind::Delivered),
             Just(OutcomeKind::Bounced),
             Just(OutcomeKind::Expired),

@@ -2,7 +2,9 @@
 //! reads (RFC 3464) and the message it is about.
 
 use super::Action;
-use crate::limits::{DSN_HEADER_BYTES_MAX, DSN_RETURN_BYTES_MAX, LINE_BYTES_MAX};
+use crate::limits::LINE_BYTES_MAX;
+#[cfg(doc)]
+use crate::limits::{DSN_HEADER_BYTES_MAX, DSN_RETURN_BYTES_MAX};
 use crate::mail::address::{Domain, Mailbox};
 use crate::mail::date::Date;
 use crate::mail::header::{Header, write_folded};
@@ -18,8 +20,12 @@ use core::net::IpAddr;
 /// A report to be written.
 #[derive(Clone, Copy, Debug)]
 pub struct Report<'a> {
-    /// Who reports: our EHLO name. `MAILER-DAEMON` of it is the From.
+    /// Who reports: our EHLO name.
     pub reporting_mta: &'a str,
+    /// The address in From; empty is `MAILER-DAEMON` of `reporting_mta`.
+    pub from: &'a str,
+    /// The name beside it; may be empty.
+    pub from_name: &'a str,
     /// To whom: the reverse-path of the message.
     pub sender: Mailbox<'a>,
     /// Left part of this report's Message-ID; must be unique for `reporting_mta`.
@@ -38,6 +44,10 @@ pub struct Report<'a> {
     pub original: &'a [u8],
     /// How much of it goes back.
     pub ret: Ret,
+    /// Longest message that goes back whole, bytes; [`DSN_RETURN_BYTES_MAX`] is a good one.
+    pub return_max: usize,
+    /// Most that goes back of a header, bytes; [`DSN_HEADER_BYTES_MAX`] is a good one.
+    pub header_max: usize,
     /// The way back takes SMTPUTF8, so that addresses beyond ASCII can be written as they are.
     pub utf8: bool,
     /// For the boundary. The same report with the same seed is the same bytes.
@@ -113,14 +123,15 @@ impl Report<'_> {
     ///
     /// Nothing that a peer or a client said can begin a field, a part or a line of its own: replies
     /// are folded, control characters become spaces, and the boundary is checked against all of
-    /// the content. Lines are at most 998 octets. A message that is longer than
-    /// [`DSN_RETURN_BYTES_MAX`], or has longer lines, NUL or bare CR or LF, goes back as its
+    /// the content. Lines are at most 998 octets. A message that is longer than `return_max`, or has
+    /// longer lines, NUL or bare CR or LF, goes back as its
     /// header only, whatever `ret` says.
     pub fn emit(&self, out: &mut Vec<u8>) -> Emitted {
         // Beyond ASCII in an address: RFC 6533 types if the way back can, or has to, take them.
         let wide = |m: &Mailbox<'_>| !m.is_ascii();
-        let global =
-            wide(&self.sender) || (self.utf8 && self.recipients.iter().any(|r| wide(&r.mailbox)));
+        let global = wide(&self.sender)
+            || !self.from.is_ascii()
+            || (self.utf8 && self.recipients.iter().any(|r| wide(&r.mailbox)));
         let (returned, full) = self.returned();
         let human = self.human();
         let status = self.status(global);
@@ -202,9 +213,13 @@ impl Report<'_> {
         let mut field = |name: &str, value: &str| {
             let _ = write_folded(&mut out, name, value);
         };
+        let address = match self.from {
+            "" => format!("MAILER-DAEMON@{mta}"),
+            address => address.to_string(),
+        };
         field(
             "From",
-            &format!("Mail Delivery System <MAILER-DAEMON@{mta}>"),
+            format!("{} <{address}>", phrase(self.from_name)).trim_start(),
         );
         field("To", &format!("<{}>", self.sender));
         field("Subject", subject);
@@ -379,7 +394,7 @@ impl Report<'_> {
     /// What goes back of the message, and whether that is all of it.
     fn returned(&self) -> (Vec<u8>, bool) {
         let full = self.ret == Ret::Full
-            && self.original.len() <= DSN_RETURN_BYTES_MAX
+            && self.original.len() <= self.return_max
             && is_text(self.original);
         if full {
             return (self.original.to_vec(), true);
@@ -388,11 +403,11 @@ impl Report<'_> {
             Ok((header, _)) => header.as_bytes(),
             Err(_) => self.original,
         };
-        let mut out = Vec::with_capacity(header.len().min(DSN_HEADER_BYTES_MAX) + 2);
+        let mut out = Vec::with_capacity(header.len().min(self.header_max) + 2);
         for line in header.split(|b| *b == b'\n') {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             // The piece after the last line end, or what is too long in all.
-            if line.is_empty() || out.len() + line.len() > DSN_HEADER_BYTES_MAX {
+            if line.is_empty() || out.len() + line.len() > self.header_max {
                 break;
             }
             let cut = line.get(..LINE_BYTES_MAX).unwrap_or(line);
@@ -481,6 +496,46 @@ fn host(remote: &Remote<'_>) -> String {
         Some(address) => format!("{} {}", atom(remote.name), Domain::Literal(address)),
         None => atom(remote.name),
     }
+}
+
+/// A display name (RFC 5322 3.2.5): as it is, quoted, or as encoded words (RFC 2047 5).
+fn phrase(name: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b" !#$%&'*+-/=?^_`{|}~".contains(&b);
+    if name.bytes().all(plain) {
+        return name.into();
+    }
+    let mut out = String::new();
+    if name.is_ascii() {
+        out.push('"');
+        for c in name.chars() {
+            if matches!(c, '"' | '\\') {
+                out.push('\\');
+            }
+            out.push(c);
+        }
+        out.push('"');
+        return out;
+    }
+    let mut word = String::new();
+    for c in name.chars() {
+        let mut bytes = [0; 4];
+        let mut encoded = String::new();
+        for b in c.encode_utf8(&mut bytes).bytes() {
+            let _ = match b {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => write!(encoded, "{}", char::from(b)),
+                b' ' => write!(encoded, "_"),
+                b => write!(encoded, "={b:02X}"),
+            };
+        }
+        // At most 75 in a word (RFC 2047 2), and no character in two.
+        if word.len() + encoded.len() > 75 - "=?utf-8?q??=".len() {
+            let _ = write!(out, "=?utf-8?q?{word}?= ");
+            word.clear();
+        }
+        word.push_str(&encoded);
+    }
+    let _ = write!(out, "=?utf-8?q?{word}?=");
+    out
 }
 
 /// One word without what means something in a field: white space, comments, brackets, quotes.
@@ -600,6 +655,10 @@ mod tests {
     fn report<'a>(recipients: &'a [Recipient<'a>]) -> Report<'a> {
         Report {
             reporting_mta: "out.example",
+            from: "",
+            from_name: "Mail Delivery System",
+            return_max: crate::limits::DSN_RETURN_BYTES_MAX,
+            header_max: crate::limits::DSN_HEADER_BYTES_MAX,
             sender: Mailbox::parse("news@s.example").unwrap(),
             id: "0123456789abc.dsn",
             date: Wall::from_unix(2_000),
@@ -689,7 +748,7 @@ mod tests {
         assert_eq!(text.matches("Transfer-Encoding: 8bit").count(), 2);
         // Too long in all, a line too long, bare LF, NUL: header only.
         let mut long = ORIGINAL.to_vec();
-        while long.len() <= DSN_RETURN_BYTES_MAX {
+        while long.len() <= crate::limits::DSN_RETURN_BYTES_MAX {
             long.extend_from_slice(b"and so on and so on and so on\r\n");
         }
         assert!(!with(&long, Ret::Full).1.full);

@@ -162,6 +162,12 @@ impl Scheduler {
         self.config.sessions_max = max;
     }
 
+    /// Sets how long a lane pauses after its site could not be reached, from the next time on.
+    pub fn set_unreachable(&mut self, first: core::time::Duration, max: core::time::Duration) {
+        self.config.unreachable_first = first;
+        self.config.unreachable_max = max;
+    }
+
     fn change_gates(&mut self, now: Instant, which: impl Fn(SourceId, GateId) -> bool) {
         let gates: Vec<u32> = self
             .gates

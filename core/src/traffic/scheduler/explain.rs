@@ -228,6 +228,11 @@ impl Scheduler {
         (from.0..self.deliveries.end()).filter_map(|id| self.get(DeliveryId(id)))
     }
 
+    /// All ids of deliveries are below it; not each below it is one.
+    pub fn ids_end(&self) -> u32 {
+        self.deliveries.end()
+    }
+
     /// A lane as it is now.
     pub fn lane_view(&self, id: LaneId) -> Option<LaneView> {
         let lane = self.lanes.get(id.0)?;
