@@ -349,7 +349,7 @@ impl Submitter {
         loop {
             let from = reply.len();
             self.lines.read_line(&mut reply).unwrap();
-            if reply[from..].as_bytes().get(3) != Some(&b'-') {
+            if reply.as_bytes()[from..].get(3) != Some(&b'-') {
                 return reply;
             }
         }
