@@ -51,6 +51,7 @@ fn delivered() -> Event {
             scope: "recipient".into(),
             permanent: false,
             pressure: false,
+            rule: String::new(),
         }),
         cause: String::new(),
         timing: Timing {

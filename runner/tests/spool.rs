@@ -31,6 +31,7 @@ fn a_message_comes_back_as_it_was() {
     assert_eq!(spool.read_envelope(id).unwrap(), envelope);
     let deferral = Deferral {
         attempts: 2,
+        at: Wall::from_unix(55),
         due: Wall::from_unix(99),
         text: "451 later".into(),
         source: "a1".into(),
