@@ -3,6 +3,8 @@
 
 mod check_config;
 mod dns;
+mod dsn;
 mod explain;
+mod mail;
 mod refusals;
 mod submit;
