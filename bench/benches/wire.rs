@@ -5,6 +5,7 @@ use courser_core::smtp::Buffer;
 use courser_core::smtp::command::Command;
 use courser_core::smtp::data::{BdatReader, Stuffer, Unstuffer};
 use courser_core::smtp::extension::Capabilities;
+use courser_core::smtp::proxy;
 use courser_core::smtp::reply::{EnhancedCode, Reply, ReplyCode, ReplyReader};
 use courser_core::smtp::xtext::{Xtext, is_text};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -102,6 +103,22 @@ fn addresses(c: &mut Criterion) {
     });
 }
 
+fn proxy_headers(c: &mut Criterion) {
+    let mut group = c.benchmark_group("proxy");
+    let mut v2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
+    v2.extend([192, 0, 2, 1, 192, 0, 2, 2, 0x12, 0x34, 0, 25]);
+    let v1 = b"PROXY TCP4 192.0.2.1 192.0.2.2 4660 25\r\n".to_vec();
+    for (name, header) in [("version_1", v1), ("version_2", v2)] {
+        assert!(matches!(
+            proxy::parse(&header),
+            Ok(proxy::Parsed::Done { .. })
+        ));
+        group.bench_function(name, |b| {
+            b.iter(|| proxy::parse(black_box(&header)));
+        });
+    }
+}
+
 /// 10 kB of lines of 76 characters, one in `dots` starting with a dot (none for 0).
 fn body(dots: usize) -> Vec<u8> {
     let mut body = Vec::new();
@@ -148,5 +165,13 @@ fn data(c: &mut Criterion) {
     });
 }
 
-criterion_group!(wire, commands, replies, extensions, addresses, data);
+criterion_group!(
+    wire,
+    commands,
+    replies,
+    extensions,
+    addresses,
+    proxy_headers,
+    data
+);
 criterion_main!(wire);

@@ -510,9 +510,6 @@ impl ReplyReader {
     fn append(&mut self, mut part: &[u8]) -> Result<(), ReplyError> {
         let before = self.line_bytes;
         self.line_bytes = before.saturating_add(part.len());
-        if self.line_bytes > REPLY_LINE_BYTES_MAX {
-            return Err(ReplyError::LineTooLong);
-        }
         if let Some(&last) = part.last() {
             self.ends_in_cr = last == b'\r';
         }
@@ -524,8 +521,12 @@ impl ReplyReader {
                 *slot = *b;
             }
             part = rest;
-            // Garbage is known at once, not when its line ends.
+            // Garbage is known at once, not when its line ends or grows too long: the error does
+            // not depend on how the line was cut.
             self.check_head()?;
+        }
+        if self.line_bytes > REPLY_LINE_BYTES_MAX {
+            return Err(ReplyError::LineTooLong);
         }
         let free = self.held.get_mut(self.line_end..).unwrap_or(&mut []);
         let kept = free.len().min(part.len());
@@ -630,6 +631,18 @@ mod tests {
             None => reply.code.to_string(),
         };
         Ok((lines, codes, reply.text.to_vec()))
+    }
+
+    #[test]
+    fn a_long_line_of_garbage_is_garbage_however_it_is_cut() {
+        let mut wire = vec![b'x'; REPLY_LINE_BYTES_MAX + 1];
+        for size in [1, 11, usize::MAX] {
+            assert_eq!(read(&wire, size), Err(ReplyError::NotAReply), "{size}");
+        }
+        wire[..4].copy_from_slice(b"550 ");
+        for size in [1, 11, usize::MAX] {
+            assert_eq!(read(&wire, size), Err(ReplyError::LineTooLong), "{size}");
+        }
     }
 
     #[test]
