@@ -36,6 +36,8 @@ use crate::spool::{SpoolState, Store};
 const LOOK: Duration = Duration::from_millis(500);
 /// How often the end of draining is looked at.
 const LOOK_DRAINING: Duration = Duration::from_millis(20);
+/// How long a port that is still in use is waited for at the start.
+const PORT_PATIENCE: Duration = Duration::from_secs(3);
 /// The control plane's threads: it is never on the path of a message.
 const CONTROL_THREADS: usize = 1;
 /// How often the shards are asked the same while deliveries move between them.
@@ -182,10 +184,26 @@ fn bind(config: &Arc<Config>, shards: usize) -> io::Result<Doors> {
                 listener.clone(),
                 clients.clone(),
             ));
-            doors.push((entrance, BoundListener::bind(*address, shards)?));
+            doors.push((entrance, bind_patiently(*address, shards)?));
         }
     }
     Ok(doors)
+}
+
+/// A server that was killed a moment ago may still hold its ports: the kernel takes an io_uring with
+/// pending accepts apart in the background.
+fn bind_patiently(address: std::net::SocketAddr, shards: usize) -> io::Result<Vec<BoundListener>> {
+    let began = std::time::Instant::now();
+    loop {
+        match BoundListener::bind(address, shards) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse && began.elapsed() < PORT_PATIENCE =>
+            {
+                std::thread::sleep(LOOK);
+            }
+            done => return done,
+        }
+    }
 }
 
 /// As many open files as the configuration asks for, or as the system gives.

@@ -18,6 +18,7 @@ struct Server {
     dir: PathBuf,
     config: PathBuf,
     smtp: SocketAddr,
+    starts: usize,
     _temp: Option<tempfile::TempDir>,
 }
 
@@ -68,6 +69,7 @@ servers = ["127.0.0.1:1"]
             dir,
             config,
             smtp: ([127, 0, 0, 1], port).into(),
+            starts: 1,
             _temp: Some(temp),
         };
         server.wait_until_up();
@@ -76,7 +78,9 @@ servers = ["127.0.0.1:1"]
 
     fn wait_until_up(&mut self) {
         let began = Instant::now();
-        while TcpStream::connect(self.smtp).is_err() {
+        // A port may still answer for a server that was killed; the log speaks for this one.
+        let starts = |log: String| log.matches(" listening ").count();
+        while starts(self.log()) < self.starts {
             assert!(began.elapsed() < PATIENCE, "{}", self.log());
             assert!(
                 self.child.try_wait().unwrap().is_none(),
@@ -93,6 +97,7 @@ servers = ["127.0.0.1:1"]
 
     fn restart(&mut self) {
         self.child = spawn(&self.config, &self.dir);
+        self.starts += 1;
         self.wait_until_up();
     }
 
@@ -749,9 +754,52 @@ fn notifications_survive_a_kill() {
     };
     let began = Instant::now();
     while tried(&server).len() < 50 {
-        assert!(began.elapsed() < PATIENCE, "{}", tried(&server).len());
+        assert!(
+            began.elapsed() < PATIENCE,
+            "{} tried; {}\n{}",
+            tried(&server).len(),
+            server.tail(),
+            server.log()
+        );
         std::thread::sleep(Duration::from_millis(100));
     }
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!(tried(&server).len(), 50);
+}
+
+#[test]
+fn sigterm_with_a_pipelined_body_unanswered() {
+    let stalled = receiver(|_, mut guest| {
+        guest.say("220 hi");
+        guest.line();
+        guest.say("250-hi\r\n250-PIPELINING\r\n250 CHUNKING");
+        // Reads all of it and says nothing.
+        while guest.line().is_some() {}
+    });
+    let mut server = Server::start(&[stalled], "", "");
+    server.submit("a@b.example", &["c@d.example"], "Subject: x\r\n\r\nhello");
+    std::thread::sleep(Duration::from_millis(500));
+    let took = server.terminate();
+    assert!(took < Duration::from_secs(9), "{took:?}");
+    assert_eq!(server.count("stopped"), 1);
+}
+
+#[test]
+fn a_receiver_that_takes_one_message_per_connection_gets_one() {
+    let taken = Arc::new(Mutex::new(Vec::new()));
+    let seen = taken.clone();
+    let peer = receiver(move |_, mut guest| {
+        guest.say("220 hi");
+        guest.serve(usize::MAX, &seen, &["LIMITS MAILMAX=1"]);
+    });
+    let sections = quick_retry().replace("connections = 5", "connections = 1");
+    let server = Server::start(&[peer], "", &sections);
+    let mut client = server.client();
+    client.expect("220");
+    client.ask("EHLO client.example", "250");
+    for i in 0..10 {
+        client.hand_in("", &[&format!("u{i}@d.example")], "Subject: x\r\n\r\nhello");
+    }
+    server.wait_for("delivered", 10);
+    assert_eq!(server.count("deferred"), 0, "{}", server.tail());
 }

@@ -97,7 +97,9 @@ impl Notice {
         let wanted = dsn::wanted(outcome, &sender, recipient.notify, ret, true)?;
         let retry_until = (wanted.action == Action::Delayed).then(|| {
             let life = shard.life_of(&view);
-            Wall::from_unix((view.received_ms() / 1000) as i64).plus_s(life.as_secs() as i64)
+            let received = Wall::from_unix((view.received_ms() / 1000) as i64);
+            let began = view.hold_until().map_or(received, |at| at.max(received));
+            began.plus_s(life.as_secs() as i64)
         });
         Some(Self {
             wanted,

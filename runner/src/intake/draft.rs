@@ -303,3 +303,169 @@ fn fold_domain(address: &str) -> String {
 pub fn domain_of(domain: &Domain<'_>) -> String {
     domain.to_string().to_lowercase()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn config() -> Config {
+        let text = "hostname = \"mail.example.org\"\n[[stream]]\nname = \"default\"\n\
+            [[stream]]\nname = \"news\"\nclass = \"bulk\"\n";
+        crate::config::parse(text, "test").unwrap()
+    }
+
+    fn origin(trusted: bool) -> Origin {
+        Origin {
+            client: "192.0.2.9".parse().unwrap(),
+            helo: "client.example".to_owned(),
+            with: With::default(),
+            trusted,
+        }
+    }
+
+    /// The content without our trace field, and the envelope.
+    fn finish(message: &[u8], trusted: bool) -> Result<(Vec<u8>, EnvelopeFields), Flaw> {
+        let (config, origin) = (config(), origin(trusted));
+        let mut draft = Draft::new(
+            7,
+            &ReversePath::parse("a@b.example").unwrap(),
+            &MailParams::default(),
+            &origin,
+            1_700_000_000_000,
+        );
+        draft.add_recipient("c@d.example".to_owned(), &RcptParams::default());
+        draft.begin_content(None, "mail.example.org", &origin);
+        for piece in message.chunks(7) {
+            draft.push(piece);
+        }
+        let body = draft.finish(&config, &config.listeners[0], &origin)?;
+        assert_eq!(draft.fields.body_len, body.len() as u64);
+        assert!(body.starts_with(b"Received: from client.example"));
+        Ok((body[draft.trace_len..].to_vec(), draft.fields))
+    }
+
+    fn ok(message: &str) -> (String, EnvelopeFields) {
+        let (content, fields) = finish(message.as_bytes(), true).unwrap();
+        (String::from_utf8(content).unwrap(), fields)
+    }
+
+    #[test]
+    fn tags_are_read_and_removed() {
+        let (content, fields) = ok(
+            "X-Courser-Tenant: acme\r\nSubject: x\r\nx-courser-campaign:\r\n spring\r\n\
+             X-Courser-Stream: news\r\nTo: y\r\nX-Courser-Tags: a, b\r\n\r\nX-Courser-Pool: no\r\n",
+        );
+        assert_eq!(content, "Subject: x\r\nTo: y\r\n\r\nX-Courser-Pool: no\r\n");
+        assert_eq!(fields.tenant, "acme");
+        assert_eq!(fields.campaign, "spring");
+        assert_eq!((fields.stream.as_str(), fields.class), ("news", 2));
+        assert_eq!(fields.tags, "a, b");
+        // The first one counts; all go.
+        let (content, fields) = ok("X-Courser-Tenant: one\r\nX-Courser-Tenant: two\r\n\r\n");
+        assert_eq!((content.as_str(), fields.tenant.as_str()), ("\r\n", "one"));
+        // No body, not even an empty line.
+        assert_eq!(ok("A: b\r\nX-Courser-Tenant: t\r\n").0, "A: b\r\n");
+        assert_eq!(ok("").0, "");
+    }
+
+    #[test]
+    fn strangers_set_no_tags() {
+        let message = b"X-Courser-Tenant: acme\r\nX-Courser-Stream: nonsense\r\n\r\nhello\r\n";
+        let (content, fields) = finish(message, false).unwrap();
+        assert_eq!(content, b"\r\nhello\r\n");
+        assert_eq!(fields.tenant, "default");
+    }
+
+    #[test]
+    fn flaws_say_what_is_wrong() {
+        let flaw = |message: &str| finish(message.as_bytes(), true).unwrap_err();
+        let unknown = flaw("X-Courser-Stream: nonsense\r\n\r\n");
+        assert_eq!((unknown.code, unknown.enhanced), (554, (5, 7, 1)));
+        assert!(unknown.text.contains("nonsense"));
+        let long = format!(
+            "X-Courser-Tenant: {}\r\n\r\n",
+            "x".repeat(TAG_BYTES_MAX + 1)
+        );
+        assert_eq!(flaw(&long).code, 554);
+        let hops = "Received: from a by b\r\n".repeat(51);
+        assert_eq!(flaw(&hops).enhanced, (5, 4, 6));
+        assert!(finish("Received: from a by b\r\n".repeat(49).as_bytes(), true).is_ok());
+    }
+
+    #[test]
+    fn recipients_are_taken_once_whatever_the_case_of_their_domain() {
+        let origin = origin(true);
+        let sender = ReversePath::parse("").unwrap();
+        let mut draft = Draft::new(7, &sender, &MailParams::default(), &origin, 0);
+        for address in ["a@b.example", "a@B.Example", "A@b.example", "c@b.example"] {
+            draft.add_recipient(address.to_owned(), &RcptParams::default());
+        }
+        let addresses: Vec<_> = draft
+            .fields
+            .recipients
+            .iter()
+            .map(|r| &*r.address)
+            .collect();
+        assert_eq!(addresses, ["a@b.example", "A@b.example", "c@b.example"]);
+    }
+
+    /// Line by line, with copies.
+    fn without_tags(message: &[u8]) -> Vec<u8> {
+        let mut kept = Vec::new();
+        let (mut in_header, mut cutting) = (true, false);
+        for line in message.split_inclusive(|b| *b == b'\n') {
+            if in_header && (line == b"\r\n" || line == b"\n") {
+                (in_header, cutting) = (false, false);
+            } else if in_header && !matches!(line.first(), Some(b' ' | b'\t')) {
+                let name = line.split(|b| *b == b':').next().unwrap();
+                let name = String::from_utf8_lossy(name).into_owned();
+                let name = name.trim_end_matches([' ', '\t']);
+                cutting =
+                    line.contains(&b':') && TAG_FIELDS.iter().any(|t| t.eq_ignore_ascii_case(name));
+            }
+            if !(in_header && cutting) {
+                kept.extend_from_slice(line);
+            }
+        }
+        kept
+    }
+
+    proptest! {
+        #[test]
+        fn cutting_in_place_is_cutting_by_lines(
+            lines in proptest::collection::vec(
+                prop_oneof![
+                    Just("X-Courser-Tenant: t\r\n"),
+                    Just("x-courser-CAMPAIGN : c\r\n"),
+                    Just("X-Courser-Tags:\r\n\tfolded\r\n  again\r\n"),
+                    Just("X-Courser-Other: stays\r\n"),
+                    Just("Subject: hello\r\n"),
+                    Just("Subject: folded\r\n hello\r\n"),
+                    Just("no field at all\r\n"),
+                    Just("From someone at noon: an mbox\r\n"),
+                    Just("A: \u{e4}\u{20ac}\r\n"),
+                    Just(":\r\n"),
+                    Just("\r\n"),
+                    Just("text of a body\r\n"),
+                    Just("cut off"),
+                ],
+                0..14,
+            )
+        ) {
+            let message = lines.concat();
+            // What begins with white space would continue our own field.
+            let (content, fields) = finish(message.as_bytes(), true).unwrap();
+            prop_assert_eq!(
+                String::from_utf8(content.clone()).unwrap(),
+                String::from_utf8(without_tags(message.as_bytes())).unwrap()
+            );
+            prop_assert_eq!(fields.eight_bit, !content.is_ascii());
+        }
+
+        #[test]
+        fn no_bytes_panic(message in proptest::collection::vec(any::<u8>(), 0..600)) {
+            let _ = finish(&message, true);
+        }
+    }
+}

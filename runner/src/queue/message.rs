@@ -9,6 +9,9 @@ use bytes::Bytes;
 
 use crate::spool::{Envelope, EnvelopeView, Spool};
 
+/// The order of bodies is not tidied below so many places.
+const ORDER_TIDY_MIN: usize = 1024;
+
 /// A message whose deliveries have not all ended.
 pub struct Message {
     envelope: Envelope,
@@ -46,6 +49,13 @@ impl Message {
         self.open.load(Ordering::Acquire)
     }
 
+    fn has_body(&self) -> bool {
+        self.body
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some()
+    }
+
     fn cached(&self) -> Option<Bytes> {
         self.body
             .lock()
@@ -68,12 +78,32 @@ impl Drop for Kept {
     }
 }
 
+/// Messages whose bodies were kept, the oldest first.
+#[derive(Default)]
+struct Order {
+    messages: VecDeque<Weak<Message>>,
+    /// Places are looked through when there are so many.
+    tidy_at: usize,
+}
+
+impl Order {
+    fn push(&mut self, message: &Arc<Message>) {
+        if self.messages.len() >= self.tidy_at {
+            // Those that ended left a place behind. Each look pays for as many as it found.
+            self.messages
+                .retain(|m| m.upgrade().is_some_and(|m| m.has_body()));
+            self.tidy_at = (2 * self.messages.len()).max(ORDER_TIDY_MIN);
+        }
+        self.messages.push_back(Arc::downgrade(message));
+    }
+}
+
 /// Bodies in memory, within a budget; what doesn't fit is read back from the spool when its turn
 /// comes. The oldest go first: a body is wanted soon after it came, and again only at a retry.
 pub struct Bodies {
     budget: u64,
     used: Arc<AtomicU64>,
-    order: Mutex<VecDeque<Weak<Message>>>,
+    order: Mutex<Order>,
 }
 
 impl Bodies {
@@ -82,7 +112,7 @@ impl Bodies {
         Self {
             budget,
             used: Arc::default(),
-            order: Mutex::new(VecDeque::new()),
+            order: Mutex::default(),
         }
     }
 
@@ -102,6 +132,7 @@ impl Bodies {
                 .order
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
+                .messages
                 .pop_front();
             let Some(oldest) = oldest else { return };
             if let Some(oldest) = oldest.upgrade() {
@@ -116,13 +147,10 @@ impl Bodies {
                 used: self.used.clone(),
             });
             drop(slot);
-            let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-            order.push_back(Arc::downgrade(message));
-            // Messages that ended leave an empty place behind; they are many times cheaper than
-            // bodies, so looking at the front now and then is enough.
-            while order.len() > 64 && order.front().is_some_and(|m| m.strong_count() == 0) {
-                order.pop_front();
-            }
+            self.order
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(message);
         }
     }
 
@@ -152,5 +180,52 @@ impl Bodies {
             .map_err(io::Error::other)?;
         self.keep(message, body.clone());
         Ok(body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spool::EnvelopeFields;
+
+    fn message(id: u64) -> Arc<Message> {
+        let fields = EnvelopeFields {
+            id,
+            ..EnvelopeFields::default()
+        };
+        Message::new(fields.encode().unwrap(), 1)
+    }
+
+    #[test]
+    fn bodies_stay_within_the_budget_however_their_messages_go() {
+        let bodies = Bodies::new(1000);
+        let body = Bytes::from(vec![0; 100]);
+        let old = message(1);
+        bodies.keep(&old, body.clone());
+        // Released, dropped without a word, and kept again after its end.
+        for id in 2..10_000 {
+            let other = message(id);
+            bodies.keep(&other, body.clone());
+            match id % 3 {
+                0 => bodies.release(&other),
+                1 => {
+                    bodies.release(&other);
+                    bodies.keep(&other, body.clone());
+                }
+                _ => {}
+            }
+            assert!(bodies.used() <= 200, "{}", bodies.used());
+        }
+        assert_eq!(bodies.used(), 100);
+        let places = bodies.order.lock().unwrap().messages.len();
+        assert!(places <= ORDER_TIDY_MIN + 1, "{places}");
+        // Older bodies make room.
+        let many: Vec<_> = (0..20).map(|i| message(20_000 + i)).collect();
+        many.iter().for_each(|m| bodies.keep(m, body.clone()));
+        assert_eq!(bodies.used(), 1000);
+        assert!(!old.has_body() && many.last().unwrap().has_body());
+        bodies.keep(&message(30_000), Bytes::from(vec![0; 1001]));
+        drop(many);
+        assert_eq!(bodies.used(), 0);
     }
 }

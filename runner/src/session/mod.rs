@@ -94,9 +94,11 @@ async fn converse(shard: &Rc<Shard>, task: &LaneTask, mut link: Link, peer: Rc<P
     let mut quitting = false;
     loop {
         let mut idle = None;
-        if bell.close.get() && !quitting {
-            // What is in flight is finished first. As long as the machine would take more, the
-            // link comes back at once, and this would be a loop without an end.
+        // What is in flight is finished first. As long as the machine would take more, the link
+        // comes back at once, and this would be a loop without an end. Where it takes nothing more
+        // (the peer's MAILMAX), waiting would be for nothing.
+        let full = transactions.is_empty() && !link.machine().can_begin();
+        if !quitting && (bell.close.get() || full) {
             quitting = true;
             link.machine().quit();
         }
