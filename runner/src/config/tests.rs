@@ -467,7 +467,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     (
         "names of nothing",
-        "hostname = \"mail.example.org\"\n[[source]]\nname = \"first\"\n[[pool]]\nname = \"main\"\nmembers = [{ source = \"frist\" }, { source = \"first\", weight = 0 }, { weight = 2 }]\n[[pool]]\nname = \"empty\"\n[[stream]]\nname = \"news\"\npool = \"mian\"\n[[listener]]\naddress = [\"127.0.0.1:25\"]\nstream = \"newsletter\"\npool = \"zebra\"\n[[rule]]\nname = \"r\"\nprovider = \"google\"\ncodes = 421\nclass = \"busy\"\n[dsn]\nstream = \"dsns\"\n",
+        "hostname = \"mail.example.org\"\n[[source]]\nname = \"first\"\n[[pool]]\nname = \"main\"\nmembers = [{ source = \"frist\" }, { source = \"first\", weight = 0 }, { weight = 2 }]\n[[pool]]\nname = \"empty\"\n[[stream]]\nname = \"news\"\npool = \"mian\"\n[[listener]]\naddress = [\"127.0.0.1:25\"]\nstream = \"newsletter\"\npool = \"zebra\"\n[[rule]]\nname = \"r\"\nprovider = \"gogle\"\ncodes = 421\nclass = \"busy\"\n[dsn]\nstream = \"dsns\"\n",
     ),
     (
         "names that are missing",
