@@ -680,6 +680,15 @@ mod tests {
     }
 
     #[test]
+    fn names_are_written_so_that_a_header_can_carry_them() {
+        assert_eq!(phrase("Mail Delivery System"), "Mail Delivery System");
+        assert_eq!(phrase(r#"The "Post", Inc."#), r#""The \"Post\", Inc.""#);
+        assert_eq!(phrase("Für Post"), "=?utf-8?q?F=C3=BCr_Post?=");
+        let long = phrase(&"ü".repeat(40));
+        assert!(long.split(' ').all(|word| word.len() <= 75), "{long}");
+    }
+
+    #[test]
     fn snapshot_of_a_failure() {
         let recipients = [
             recipient(
