@@ -372,3 +372,27 @@ pub enum Ending {
         due: courser_core::time::Wall,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_rests_for_what_is_about_it_and_nothing_else() {
+        let rest = |class, scope, permanent| lane_rest(&Verdict::new(class, scope, permanent));
+        let listed = rest(Class::Blocklisted, Scope::Source, true);
+        assert_eq!(listed, Some(LANE_REFUSED_REST));
+        assert_eq!(
+            rest(Class::RateLimited, Scope::Lane, false),
+            Some(LANE_REST)
+        );
+        assert_eq!(rest(Class::Busy, Scope::Lane, false), None);
+        assert_eq!(rest(Class::UnknownRecipient, Scope::Recipient, true), None);
+        assert_eq!(rest(Class::Content, Scope::Message, true), None);
+        let hinted = Verdict {
+            retry_after: Some(Duration::from_secs(7)),
+            ..Verdict::new(Class::RateLimited, Scope::Lane, false)
+        };
+        assert_eq!(lane_rest(&hinted), Some(Duration::from_secs(7)));
+    }
+}

@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use crate::net::tcp::Stream;
 use crate::net::udp::{DATAGRAM_BYTES_MAX, Datagrams};
 use crate::net::{clock, ring};
+use crate::shard::Vital;
 use crate::shard::tickets::Tickets;
 
 /// How long one TCP exchange may take; the resolver's own deadline comes first.
@@ -40,11 +41,11 @@ fn family(address: SocketAddr) -> usize {
 }
 
 impl Dns {
-    /// Opens the sockets and starts the tasks on this shard's ring.
+    /// Opens the sockets and starts the tasks on this shard's ring, each with a guard of its own.
     ///
     /// # Errors
     /// When a socket can't be opened.
-    pub fn start(config: Config) -> io::Result<Rc<Self>> {
+    pub fn start(config: Config, vital: impl Fn() -> Vital) -> io::Result<Rc<Self>> {
         let mut sockets = Vec::new();
         for _ in 0..config.sockets {
             let mut pair = [None, None];
@@ -68,10 +69,18 @@ impl Dns {
         });
         for (number, pair) in this.sockets.iter().enumerate() {
             for socket in pair.iter().flatten() {
-                ring::spawn(this.clone().hear(number as u16, socket.clone()));
+                let (vital, hearing) = (vital(), this.clone().hear(number as u16, socket.clone()));
+                ring::spawn(async move {
+                    let _vital = vital;
+                    hearing.await;
+                });
             }
         }
-        ring::spawn(this.clone().run());
+        let (vital, running) = (vital(), this.clone().run());
+        ring::spawn(async move {
+            let _vital = vital;
+            running.await;
+        });
         Ok(this)
     }
 

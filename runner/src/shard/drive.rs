@@ -8,6 +8,7 @@ use std::time::Duration;
 use courser_core::feedback::verdict::{Cause as LocalCause, Verdict};
 use courser_core::route::{Fault, RouteError};
 use courser_core::smtp::client::EhloName;
+use courser_core::smtp::reply::EnhancedCode;
 use courser_core::time::Instant;
 use courser_core::traffic::scheduler::{
     Action, Cause, Closed, DeliveryId, DestId, Open, Report, Route,
@@ -89,7 +90,14 @@ impl Shard {
         match action {
             Action::Resolve(dest) => {
                 let shard = self.clone();
-                ring::spawn(async move { shard.resolve(dest).await });
+                let resolving = Resolving {
+                    domain: self.queue.borrow().domain_name(dest),
+                    shard: self.clone(),
+                };
+                ring::spawn(async move {
+                    let _resolving = resolving;
+                    shard.resolve(dest).await;
+                });
             }
             Action::Open(open) => self.open(open),
             Action::Wake(session) => self.ring_session(session, false),
@@ -303,6 +311,38 @@ impl Shard {
                 self.expire(&message, leased, Said::locally(text));
             }
         }
+    }
+}
+
+/// A domain whose route is being found. A panic on the way must not leave its mail waiting for an
+/// answer that never comes.
+struct Resolving {
+    shard: Rc<Shard>,
+    domain: Arc<str>,
+}
+
+impl Drop for Resolving {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        tracing::error!(domain = %self.domain, "finding its route panicked; its mail waits for the next attempt");
+        let error = RouteError {
+            fault: Fault::Dns,
+            permanent: false,
+            enhanced: EnhancedCode::new(4, 3, 0),
+            text: "trouble of our own while finding its hosts".to_owned(),
+            valid_for: ROUTE_AGAIN_MAX,
+        };
+        if let Ok(mut queue) = self.shard.queue.try_borrow_mut()
+            && let Some(dest) = queue.dest(&self.domain)
+        {
+            let error = Arc::new(error);
+            queue.know(dest, Some(Known::Failed { error }));
+            let again = clock::now() + ROUTE_AGAIN_MAX;
+            queue.scheduler.route_failed(dest, again);
+        }
+        self.shard.kick();
     }
 }
 

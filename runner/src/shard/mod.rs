@@ -138,7 +138,11 @@ pub fn run(start: Start) -> io::Result<()> {
 impl Shard {
     fn start(start: Start) -> io::Result<Rc<Self>> {
         let config = start.shared.config();
-        let dns = Dns::start(start.dns)?;
+        let inbox = start.shared.inboxes[start.index].clone();
+        let dns = Dns::start(start.dns, || Vital {
+            name: "resolver",
+            inbox: inbox.clone(),
+        })?;
         let router = Router::new(
             dns.clone(),
             Arc::new(crate::route::options(&config, &start.own_addresses)),
@@ -334,8 +338,8 @@ impl Shard {
     }
 }
 
-/// Tells the shard when a task that it can't be without panics.
-struct Vital {
+/// Goes with a task that the shard can't be without, and tells it when that panics.
+pub struct Vital {
     name: &'static str,
     inbox: Arc<inbox::Inbox<Mail>>,
 }
