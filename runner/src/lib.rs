@@ -11,12 +11,14 @@
 //! | [`feedback`], [`events`] | Event |
 //! | [`net`] | sockets, the ring and the clock |
 //! | [`sink`] | modelled receivers, for tests |
+//! | [`demo`] | all of it at work on one machine |
 //! | [`config`], [`control`], [`cli`] | what an operator says and asks |
 #![deny(missing_docs)]
 
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod demo;
 pub mod events;
 pub mod feedback;
 pub mod intake;

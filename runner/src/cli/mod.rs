@@ -15,6 +15,7 @@
 
 pub mod check_config;
 pub mod connect;
+pub mod demo;
 pub mod drain;
 pub mod events;
 pub mod filter;

@@ -281,7 +281,7 @@ pub enum Stage {
     Mail,
     /// RCPT came.
     Rcpt,
-    /// DATA or BDAT came.
+    /// DATA came and has its 354, or BDAT came.
     Data,
     /// The whole message came; it isn't taken.
     Body,

@@ -26,6 +26,10 @@ use crate::net::clock;
 
 /// The thread's buffer, bytes: what one read can bring.
 const READ_BYTES: usize = 256 * 1024;
+/// How long what a client still sends is read when its connection ends.
+const LINGER: Duration = Duration::from_secs(2);
+/// Wait for a client when the machine has no deadline.
+const PATIENCE: Duration = Duration::from_secs(300);
 /// The start of a message that is kept to find its Message-ID, bytes.
 const HEAD_BYTES: usize = 8 * 1024;
 
@@ -132,9 +136,8 @@ struct Round {
     deadline: Option<Instant>,
     refusals: u32,
     accepted: bool,
-    /// The connection ends: after what is to be sent, or at once.
+    /// The connection ends after what is to be sent.
     close: bool,
-    silently: bool,
 }
 
 impl Connection<'_> {
@@ -157,12 +160,12 @@ impl Connection<'_> {
         let mut left: Vec<u8> = Vec::new();
         loop {
             self.send(stream, &mut out, &round).await?;
-            if round.close || round.silently {
+            if round.close {
                 break;
             }
-            let patience = round.deadline.map_or(Duration::from_secs(300), |deadline| {
-                deadline.since(clock::now())
-            });
+            let patience = round
+                .deadline
+                .map_or(PATIENCE, |deadline| deadline.since(clock::now()));
             round = Round::default();
             match tokio::time::timeout(patience, stream.readable()).await {
                 Ok(ready) => ready?,
@@ -191,26 +194,22 @@ impl Connection<'_> {
                 Err(e) => return Err(e),
             }
         }
-        if !round.silently {
-            // Unread input would make the kernel reset the connection, and the client might lose
-            // the last reply.
-            stream.shutdown().await?;
-            let mut rest = [0; 512];
-            let read_on = async {
-                loop {
-                    stream.readable().await?;
-                    match stream.try_read(&mut rest) {
-                        Ok(0) => return Ok(()),
-                        Err(e) if e.kind() != ErrorKind::WouldBlock => return Err(e),
-                        _ => {}
-                    }
+        // Unread input would make the kernel reset the connection, and the client might lose the
+        // last reply.
+        stream.shutdown().await?;
+        let mut rest = [0; 512];
+        let read_on = async {
+            loop {
+                stream.readable().await?;
+                match stream.try_read(&mut rest) {
+                    Ok(0) => return Ok(()),
+                    Err(e) if e.kind() != ErrorKind::WouldBlock => return Err(e),
+                    _ => {}
                 }
-            };
-            return tokio::time::timeout(Duration::from_secs(2), read_on)
-                .await
-                .unwrap_or(Ok(()));
-        }
-        Ok(())
+            }
+        };
+        let end = tokio::time::timeout(LINGER, read_on).await;
+        end.unwrap_or(Ok(()))
     }
 
     /// Writes the replies, when it is time.
@@ -220,7 +219,7 @@ impl Connection<'_> {
         out: &mut Vec<u8>,
         round: &Round,
     ) -> io::Result<()> {
-        if out.is_empty() || round.silently {
+        if out.is_empty() {
             return Ok(());
         }
         let delay = (self.shared.model()).delay(&self.visit, round.refusals, round.accepted);
@@ -255,7 +254,11 @@ impl Connection<'_> {
                 Output::Event(event) => {
                     let was_in_body = self.in_body;
                     if self.answer(now, event, round) == Some(Dropped) {
-                        round.silently = true;
+                        // What was answered before is said before.
+                        while let (_, Output::Send(n)) = self.session.poll(now, &[], &mut space) {
+                            out.extend_from_slice(&space[..n]);
+                        }
+                        round.close = true;
                         return;
                     }
                     if was_in_body
