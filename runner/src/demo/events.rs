@@ -61,7 +61,13 @@ impl Follower {
     /// # Errors
     /// A file can't be read, or a line is no event.
     pub fn read(&mut self, ledger: &mut Ledger) -> anyhow::Result<()> {
-        for entry in fs::read_dir(&self.dir)? {
+        let entries = match fs::read_dir(&self.dir) {
+            Ok(entries) => entries,
+            // The server makes it a moment after it began to listen.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        for entry in entries {
             let path = entry?.path();
             if path.extension().is_some_and(|e| e == "jsonl") {
                 let from = self.read.entry(path.clone()).or_default();
