@@ -329,6 +329,12 @@ fn closes_without_a_word() {
         assert_eq!(counts(&sink).messages, taken);
         assert_eq!(counts(&sink).dropped, 1);
     }
+    // What was answered before it is said.
+    let sink = dropping(Stage::Rcpt);
+    let (mut client, _) = Client::hello(&sink);
+    client.send("MAIL FROM:<>\r\nRCPT TO:<a@mx.test>\r\nNOOP\r\n");
+    assert!(client.reply().starts_with("250 2.1.0"));
+    assert_eq!(client.reply(), "");
     let sink = dropping(Stage::Reply);
     let (mut client, _) = Client::hello(&sink);
     assert!(client.message("1@c", &["a@mx.test"]).starts_with("250"));
