@@ -47,10 +47,7 @@ pub fn need(programs: &[&str]) -> bool {
 /// Says that a test is skipped because `what` is missing; seen although the test passes.
 pub fn skip(what: &str) {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
-    // Straight to the descriptor: the test runner swallows what a passing test prints.
-    let line = format!("{test} skipped: needs {what}\n");
-    // SAFETY: the pointer and length are those of `line`.
-    unsafe { libc::write(2, line.as_ptr().cast(), line.len()) };
+    crate::say(&format!("{test} skipped: needs {what}\n"));
 }
 
 fn available(program: &str) -> bool {

@@ -142,7 +142,7 @@ impl Postfix {
              myhostname = postfix.test\nmydestination = postfix.test\nmynetworks = 127.0.0.0/8\n\
              alias_maps =\nalias_database =\nlocal_recipient_maps =\nsmtpd_peername_lookup = no\n\
              virtual_mailbox_base = {mail}\nvirtual_uid_maps = static:65534\nvirtual_gid_maps = static:65534\n\
-             local_transport = virtual\nvirtual_mailbox_maps = static:all/\nmaillog_file = {home}/maillog\n\
+             local_transport = virtual\nvirtual_mailbox_domains =\nvirtual_mailbox_maps = static:all/\nmaillog_file = {home}/maillog\n\
              maillog_file_prefixes = {home}\nsmtpd_recipient_restrictions = permit_mynetworks, reject\n\
              smtp_dns_support_level = disabled\nsmtp_host_lookup = native\nbounce_queue_lifetime = 1h\n\
              message_size_limit = 60000000\nmailbox_size_limit = 0\nvirtual_mailbox_limit = 0\n{settings}\n",

@@ -2,9 +2,13 @@
 #![allow(missing_docs)]
 
 mod check_config;
+mod crash;
 mod dns;
 mod dsn;
 mod explain;
+mod full;
 mod mail;
+mod operate;
+mod receivers;
 mod refusals;
 mod submit;
