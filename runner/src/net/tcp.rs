@@ -153,12 +153,6 @@ fn set_bind_address_no_port(socket: &Socket) -> io::Result<()> {
     }
 }
 
-/// An address that is in use is tried so often, three seconds in all: the kernel takes the sockets
-/// of an io_uring apart a moment after its process was killed.
-const ADDRESS_TRIES: u32 = 100;
-/// Between two of these tries.
-const ADDRESS_PAUSE: Duration = Duration::from_millis(30);
-
 /// A bound and listening socket that can be handed to a shard.
 pub struct BoundListener {
     socket: Socket,
@@ -186,16 +180,7 @@ impl BoundListener {
             };
             io::Error::new(e.kind(), format!("can't listen on {address}: {e}{hint}"))
         };
-        let mut tries = 1;
-        let probe = loop {
-            match Self::open(address, false) {
-                Err(e) if e.kind() == io::ErrorKind::AddrInUse && tries < ADDRESS_TRIES => {
-                    tries += 1;
-                    std::thread::sleep(ADDRESS_PAUSE);
-                }
-                done => break done.map_err(named)?,
-            }
-        };
+        let probe = Self::open(address, false).map_err(named)?;
         let bound = probe
             .local_addr()
             .map_err(named)?
