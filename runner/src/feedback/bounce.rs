@@ -293,7 +293,7 @@ impl Shard {
                     })
                 })
                 .collect();
-            let report = Report {
+            let mut report = Report {
                 reporting_mta: &config.hostname,
                 from: &config.dsn.from,
                 from_name: &config.dsn.from_name,
@@ -311,7 +311,16 @@ impl Shard {
                 utf8: view.smtputf8(),
                 seed: clock::random_u64(),
             };
-            let emitted = report.emit(&mut content);
+            let mut emitted = report.emit(&mut content);
+            if emitted.eight_bit
+                && emitted.full
+                && config.delivery.eight_bit == crate::config::EightBit::Refuse
+            {
+                // The way back may be as narrow as the way there was.
+                content.clear();
+                report.ret = Ret::Headers;
+                emitted = report.emit(&mut content);
+            }
             utf8 = emitted.utf8;
             eight_bit = emitted.eight_bit;
         }
