@@ -3,6 +3,7 @@
 
 mod check_config;
 mod crash;
+mod demo;
 mod dns;
 mod dsn;
 mod explain;
