@@ -444,8 +444,11 @@ mod tests {
             .enable_all()
             .build()
             .unwrap();
-        let run = tokio::time::timeout(Duration::from_secs(60), submission.clone().run());
-        runtime.block_on(async { run.await.unwrap() });
+        let run = submission.clone().run();
+        runtime.block_on(async {
+            let run = tokio::time::timeout(Duration::from_secs(60), run);
+            run.await.expect("it ends");
+        });
         assert!(submission.is_done());
         assert_eq!(
             (submission.accepted(), submission.refused().len()),

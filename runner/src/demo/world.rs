@@ -237,10 +237,10 @@ fn providers() -> Vec<Provider> {
         provider(
             "yonder",
             110,
-            "200 messages/s from one address",
+            "150 messages/s from one address",
             "message_rate = \"240/s\"",
             Behaviour {
-                message_rate: rate(200, 200),
+                message_rate: rate(150, 150),
                 replies: reply(
                     "rate",
                     "421 4.7.0 [TSS04] Messages from you temporarily deferred due to unexpected \
