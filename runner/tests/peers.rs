@@ -607,6 +607,58 @@ fn a_receiver_that_leaves_after_each_message_is_not_dead() {
 }
 
 #[test]
+fn a_receiver_that_drops_some_connections_is_not_dead() {
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let counted = dropped.clone();
+    let peer = receiver(move |n, mut guest| {
+        guest.say("220 hi");
+        while let Some(line) = guest.line() {
+            match line.split([' ', ':']).next().unwrap_or("") {
+                "RCPT" if n % 5 == 4 => {
+                    counted.fetch_add(1, Ordering::SeqCst);
+                    return;
+                }
+                "DATA" => {
+                    guest.say("354 go");
+                    if guest.body().is_none() {
+                        return;
+                    }
+                    // So that there are always others at work.
+                    std::thread::sleep(Duration::from_millis(20));
+                    guest.say("250 2.0.0 taken");
+                }
+                _ => guest.say("250 ok"),
+            }
+        }
+    });
+    let sections = quick_retry().replace("1s\"]", "5m\"]");
+    let sections = sections.replace("first = \"1s\"", "first = \"5m\"");
+    let server = Server::start(
+        &[peer],
+        "",
+        &format!("{sections}messages_per_connection = 4\n"),
+    );
+    let mut client = server.client();
+    client.expect("220");
+    client.ask("EHLO client.example", "250");
+    for i in 0..150 {
+        client.hand_in(
+            "a@b.example",
+            &[&format!("u{i}@d.example")],
+            "Subject: x\r\n\r\nhello",
+        );
+    }
+    server.wait_for("delivered", 120);
+    let deferred = server.count("deferred");
+    let dropped = dropped.load(Ordering::SeqCst);
+    assert!(dropped > 0);
+    assert!(
+        deferred <= dropped,
+        "{deferred} deferred, {dropped} dropped"
+    );
+}
+
+#[test]
 fn what_a_receiver_says_inside_the_body_counts() {
     let peer = receiver(move |_, mut guest| {
         guest.say("220 hi");

@@ -215,6 +215,14 @@ impl Shard {
             .contains_key(&(task.source_id.0, task.site_id.0))
     }
 
+    /// Whether another connection of the lane takes transactions now.
+    fn others_work(&self, task: &LaneTask) -> bool {
+        let key = (task.source_id.0, task.site_id.0);
+        let working = self.working.borrow();
+        let sessions = working.get(&key);
+        sessions.is_some_and(|all| all.iter().any(|session| *session != task.session.0))
+    }
+
     /// A connection more than the receiver wants from this source: its place stays empty for a
     /// while, so that there are so many fewer, and the others go on.
     pub async fn step_aside(&self, task: &LaneTask, trouble: &Unreachable) {
@@ -251,7 +259,10 @@ impl Shard {
     /// The session ended in a way that says something about its host.
     pub fn lane_trouble(&self, task: &LaneTask, peer: &Peer, verdict: &Verdict) {
         if verdict.scope == Scope::Host {
-            self.host_failed(peer.address);
+            // A host that drops one connection while others of the lane work is not dead.
+            if !self.others_work(task) {
+                self.host_failed(peer.address);
+            }
         } else if let Some(rest) = lane_rest(verdict) {
             self.rest_lane(task, rest, verdict);
         }
