@@ -200,7 +200,10 @@ impl Scheduler {
         self.gates[lane.gate].sessions -= 1;
         let mut until = None;
         if how == Closed::Unreachable && blocked(lane.block, now).is_none() {
-            let pause = self.config.unreachable_first * (1u32 << lane.failures.min(16));
+            let pause = self
+                .config
+                .unreachable_first
+                .saturating_mul(1 << lane.failures.min(16));
             let end = now + pause.min(self.config.unreachable_max);
             lane.failures = lane.failures.saturating_add(1);
             until = Some(end);
