@@ -10,6 +10,7 @@
 //! | [`dns`] | nsd with zones written in the test |
 //! | [`peers`] | smtp-sink, smtp-source and Postfix |
 //! | [`receiver`] | a receiver whose every answer the test writes |
+//! | [`suite`] | the test programs of this package, which take `--seed N` |
 //! | [`client`] | a submitter that sends exactly the bytes that the test says |
 #![deny(missing_docs)]
 
@@ -21,6 +22,7 @@ pub mod peers;
 pub mod process;
 pub mod receiver;
 pub mod server;
+pub mod suite;
 
 /// Tries `probe` until it gives something or `seconds` have passed.
 pub fn eventually<T>(seconds: u64, mut probe: impl FnMut() -> Option<T>) -> Option<T> {

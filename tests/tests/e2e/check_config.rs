@@ -12,16 +12,14 @@ fn check(text: &str) -> (Option<i32>, String, String) {
     (out.status.code(), words(out.stdout), words(out.stderr))
 }
 
-#[test]
-fn a_right_one() {
+pub(crate) fn a_right_one() {
     let (code, out, err) = check("hostname = \"mail.example.org\"\n");
     assert_eq!(code, Some(0), "{err}");
     assert!(out.starts_with("DIR/courser.toml: right\n"), "{out}");
     assert!(out.contains("this is mail.example.org"), "{out}");
 }
 
-#[test]
-fn the_example_is_right() {
+pub(crate) fn the_example_is_right() {
     let example = run(&["check-config", "--example"]);
     assert!(example.status.success());
     let text = String::from_utf8(example.stdout).expect("the example is UTF-8");
@@ -29,8 +27,7 @@ fn the_example_is_right() {
     assert_eq!(code, Some(0), "{out}{err}");
 }
 
-#[test]
-fn wrong_ones_name_file_line_field_and_what_would_be_right() {
+pub(crate) fn wrong_ones_name_file_line_field_and_what_would_be_right() {
     let table: [(&str, &[&str]); 8] = [
         ("", &["hostname"]),
         (
@@ -75,8 +72,7 @@ fn wrong_ones_name_file_line_field_and_what_would_be_right() {
     assert!(String::from_utf8_lossy(&out.stderr).contains("/nonexistent/courser.toml"));
 }
 
-#[test]
-fn serve_says_the_same() {
+pub(crate) fn serve_says_the_same() {
     let dir = scratch();
     let file = dir.path().join("courser.toml");
     std::fs::write(&file, "hostname = 1\n").expect("a scratch file");

@@ -75,8 +75,7 @@ fn load(
     }
 }
 
-#[test]
-fn kill_9_at_random_moments_under_load() {
+pub(crate) fn kill_9_at_random_moments_under_load() {
     let seed = std::env::var("COURSER_SEED")
         .ok()
         .and_then(|s| s.parse().ok())
@@ -178,8 +177,7 @@ fn kill_9_at_random_moments_under_load() {
     assert!(twice * 4 < messages, "{told}");
 }
 
-#[test]
-fn sigterm_finishes_what_is_in_flight() {
+pub(crate) fn sigterm_finishes_what_is_in_flight() {
     let receiver = Receiver::start(|line| match line {
         "." => Answer::slowly(Duration::from_millis(400)),
         _ => Answer::Usual,
@@ -229,8 +227,7 @@ fn sigterm_finishes_what_is_in_flight() {
     server.stop();
 }
 
-#[test]
-fn draining_ends_in_time_although_a_receiver_hangs() {
+pub(crate) fn draining_ends_in_time_although_a_receiver_hangs() {
     let receiver = Receiver::start(|line| match line {
         "." => Answer::slowly(Duration::from_secs(30)),
         _ => Answer::Usual,
@@ -258,8 +255,7 @@ fn draining_ends_in_time_although_a_receiver_hangs() {
     server.kill9();
 }
 
-#[test]
-fn drain_over_the_control_socket() {
+pub(crate) fn drain_over_the_control_socket() {
     let mut server = Server::start("");
     let out = server.courser(&["drain"]);
     assert!(
@@ -270,8 +266,7 @@ fn drain_over_the_control_socket() {
     server.wait_end();
 }
 
-#[test]
-fn two_servers_do_not_share_a_spool() {
+pub(crate) fn two_servers_do_not_share_a_spool() {
     let server = Server::start("");
     let out =
         courser_tests::server::run(&["serve", "--config", &server.config().display().to_string()]);

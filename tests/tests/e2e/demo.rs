@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 use courser_tests::process::Process;
 use courser_tests::server::{program, scratch};
 
-#[test]
-fn a_newsletter_to_five_hundred() {
+pub(crate) fn a_newsletter_to_five_hundred() {
     let dir = scratch();
     let began = Instant::now();
     let mut demo = Command::new(program());

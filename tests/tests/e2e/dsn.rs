@@ -53,8 +53,7 @@ fn parse(mail: &Mail) -> Value {
     serde_json::from_slice(&out.stdout).expect("JSON from Python")
 }
 
-#[test]
-fn failure() {
+pub(crate) fn failure() {
     if !need(&["python3"]) {
         return;
     }
@@ -133,8 +132,7 @@ fn failure() {
     server.wait_empty();
 }
 
-#[test]
-fn whole_messages_are_returned_when_asked_for() {
+pub(crate) fn whole_messages_are_returned_when_asked_for() {
     let receiver = nobody_home();
     let server = Server::start(&smart_host(receiver.address));
     submit(
@@ -150,8 +148,7 @@ fn whole_messages_are_returned_when_asked_for() {
     );
 }
 
-#[test]
-fn who_is_not_told() {
+pub(crate) fn who_is_not_told() {
     let receiver = nobody_home();
     let server = Server::start(&smart_host(receiver.address));
     let quiet = [
@@ -192,8 +189,7 @@ fn who_is_not_told() {
     );
 }
 
-#[test]
-fn parameters_are_passed_on() {
+pub(crate) fn parameters_are_passed_on() {
     let receiver = Receiver::friendly();
     let server = Server::start(&smart_host(receiver.address));
     submit(
@@ -231,8 +227,7 @@ fn parameters_are_passed_on() {
     assert_eq!(receiver.count(), 1);
 }
 
-#[test]
-fn success_at_the_end_of_dsn_is_relayed() {
+pub(crate) fn success_at_the_end_of_dsn_is_relayed() {
     let without: Vec<&str> = EXTENSIONS.iter().copied().filter(|e| *e != "DSN").collect();
     let receiver = Receiver::start_at(([127, 0, 0, 1], 0).into(), &without, |_| Answer::Usual);
     let server = Server::start(&smart_host(receiver.address));
@@ -271,8 +266,7 @@ fn success_at_the_end_of_dsn_is_relayed() {
     assert_eq!(receiver.count(), 2);
 }
 
-#[test]
-fn lmtp_delivers_and_says_so() {
+pub(crate) fn lmtp_delivers_and_says_so() {
     let receiver = Receiver::start_lmtp(|line| match line {
         ". full@dest.test" => Answer::say("452 4.2.2 Mailbox full"),
         ". gone@dest.test" => Answer::say("550 5.2.1 Mailbox disabled"),
@@ -312,8 +306,7 @@ fn lmtp_delivers_and_says_so() {
     );
 }
 
-#[test]
-fn delay_is_told_once_and_then_it_expires() {
+pub(crate) fn delay_is_told_once_and_then_it_expires() {
     let receiver = Receiver::start(|line| match line {
         l if l.starts_with("RCPT TO:<sender@") => Answer::Usual,
         l if l.starts_with("RCPT") => Answer::say("451 4.2.1 Not now"),
@@ -359,8 +352,7 @@ fn delay_is_told_once_and_then_it_expires() {
     );
 }
 
-#[test]
-fn a_receiver_that_recovers() {
+pub(crate) fn a_receiver_that_recovers() {
     let down = Arc::new(AtomicBool::new(true));
     let is_down = down.clone();
     let receiver = Receiver::start(move |line| match line {

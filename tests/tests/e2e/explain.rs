@@ -61,8 +61,7 @@ fn in_words(server: &Server, id: &str, words: &[&str]) {
     }
 }
 
-#[test]
-fn retry_time() {
+pub(crate) fn retry_time() {
     let receiver = Receiver::start(|line| match line {
         l if l.starts_with("RCPT") => Answer::say("451 4.2.1 Mailbox busy, later please"),
         _ => Answer::Usual,
@@ -94,8 +93,7 @@ fn retry_time() {
     );
 }
 
-#[test]
-fn message_rate() {
+pub(crate) fn message_rate() {
     let receiver = Receiver::friendly();
     let server = Server::start(&format!(
         "delivery.limits.message_rate = \"2/h\"\n{}",
@@ -120,8 +118,7 @@ fn message_rate() {
     assert!(receiver.count() <= 2);
 }
 
-#[test]
-fn connection_rate() {
+pub(crate) fn connection_rate() {
     let receiver = Receiver::friendly();
     let limits = "delivery.limits = { connection_rate = \"1/h\", messages_per_connection = 1, connections = 5 }";
     let server = Server::start(&format!("{limits}\n{}", smart_host(receiver.address)));
@@ -155,8 +152,7 @@ fn stuck() -> (Arc<AtomicBool>, Receiver) {
     (held, receiver)
 }
 
-#[test]
-fn in_flight_turn_and_concurrency() {
+pub(crate) fn in_flight_turn_and_concurrency() {
     let (held, receiver) = stuck();
     let server = Server::start(&format!(
         "delivery.limits.connections = 1\n{}",
@@ -201,8 +197,7 @@ fn in_flight_turn_and_concurrency() {
     server.wait_empty();
 }
 
-#[test]
-fn sessions() {
+pub(crate) fn sessions() {
     let (held, receiver) = stuck();
     let other = Receiver::friendly();
     let server = Server::start(&format!(
@@ -221,8 +216,7 @@ fn sessions() {
     server.wait_empty();
 }
 
-#[test]
-fn held_by_an_operator() {
+pub(crate) fn held_by_an_operator() {
     let receiver = Receiver::start(|line| match line {
         l if l.starts_with("RCPT") => Answer::say("451 4.2.1 Later"),
         _ => Answer::Usual,
@@ -248,8 +242,7 @@ fn held_by_an_operator() {
     });
 }
 
-#[test]
-fn a_dead_host() {
+pub(crate) fn a_dead_host() {
     // Bound and not listening: connections are refused, and nobody else takes the port.
     let closed = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address: SocketAddr = closed.local_addr().expect("an address");
@@ -277,8 +270,7 @@ fn a_dead_host() {
     );
 }
 
-#[test]
-fn dns_that_does_not_answer() {
+pub(crate) fn dns_that_does_not_answer() {
     let silent = UdpSocket::bind("127.0.0.1:0").expect("a port");
     let address = silent.local_addr().expect("an address");
     let server = Server::start(&format!(
@@ -305,8 +297,7 @@ fn dns_that_does_not_answer() {
     drop(silent);
 }
 
-#[test]
-fn a_receiver_that_wants_less() {
+pub(crate) fn a_receiver_that_wants_less() {
     let receiver = Receiver::start(|line| match line {
         l if l.starts_with("MAIL") => Answer::SayAndClose(
             "421 4.7.28 Our system has detected an unusual rate of mail from your IP address"
@@ -327,8 +318,7 @@ fn a_receiver_that_wants_less() {
     assert_eq!(receiver.sessions(), 1, "it was left alone");
 }
 
-#[test]
-fn scheduled_by_its_sender() {
+pub(crate) fn scheduled_by_its_sender() {
     let receiver = Receiver::friendly();
     let server = Server::start(&smart_host(receiver.address));
     let hello = {
@@ -359,8 +349,7 @@ fn scheduled_by_its_sender() {
     receiver.wait(2);
 }
 
-#[test]
-fn stopping() {
+pub(crate) fn stopping() {
     let (held, receiver) = stuck();
     let mut server = Server::start(&format!(
         "delivery.limits.connections = 1\nserver.drain_timeout = \"20s\"\n{}",
@@ -377,8 +366,7 @@ fn stopping() {
     server.wait_end();
 }
 
-#[test]
-fn nothing_to_show() {
+pub(crate) fn nothing_to_show() {
     let server = Server::start("");
     let out = server.courser(&["queue", "show", "0000000000000"]);
     assert_eq!(out.status.code(), Some(5));

@@ -28,8 +28,7 @@ impl Drop for Mount {
     }
 }
 
-#[test]
-fn a_full_disk() {
+pub(crate) fn a_full_disk() {
     if !need_root() {
         return;
     }
@@ -94,8 +93,7 @@ fn a_full_disk() {
     server.wait_event("spool", |e| e["state"] == "open");
 }
 
-#[test]
-fn a_full_queue() {
+pub(crate) fn a_full_queue() {
     let receiver = Receiver::start(|line| match line {
         l if l.starts_with("RCPT") => Answer::say("451 4.2.1 Later"),
         _ => Answer::Usual,

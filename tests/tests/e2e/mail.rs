@@ -34,8 +34,7 @@ fn receiver(without: &[&str]) -> Receiver {
     })
 }
 
-#[test]
-fn twenty_five_megabytes() {
+pub(crate) fn twenty_five_megabytes() {
     let message = large(25_000_000);
     for (chunking_in, chunking_out) in [(false, false), (true, true)] {
         let receiver = receiver(if chunking_out { &[] } else { &["CHUNKING"] });
@@ -74,8 +73,7 @@ fn twenty_five_megabytes() {
     }
 }
 
-#[test]
-fn a_large_mail_is_read_back_from_the_spool() {
+pub(crate) fn a_large_mail_is_read_back_from_the_spool() {
     // Bodies don't fit into memory, and the first attempt fails.
     let tries = AtomicUsize::new(0);
     let receiver = Receiver::start(move |line| {
@@ -102,8 +100,7 @@ fn a_large_mail_is_read_back_from_the_spool() {
     assert!(receiver.wait(1)[0].without_received() == message);
 }
 
-#[test]
-fn a_thousand_recipients_in_transactions_of_a_hundred() {
+pub(crate) fn a_thousand_recipients_in_transactions_of_a_hundred() {
     let recipients: Vec<String> = (0..1000).map(|i| format!("<r{i}@dest.test>")).collect();
     let receiver = Receiver::friendly();
     let server = Server::start(&smart_host(receiver.address));
@@ -126,8 +123,7 @@ fn a_thousand_recipients_in_transactions_of_a_hundred() {
     assert_eq!(server.events_of("received")[0]["recipients"], 1000);
 }
 
-#[test]
-fn a_receiver_that_takes_fewer_recipients() {
+pub(crate) fn a_receiver_that_takes_fewer_recipients() {
     // 452 after 30 of one transaction: the rest goes in another, at once.
     let receiver = {
         let seen = AtomicUsize::new(0);
@@ -166,8 +162,7 @@ fn a_receiver_that_takes_fewer_recipients() {
     assert!(server.events_of("bounced").is_empty());
 }
 
-#[test]
-fn some_recipients_of_one_transaction() {
+pub(crate) fn some_recipients_of_one_transaction() {
     let receiver = Receiver::start(|line| match line {
         l if l.starts_with("RCPT TO:<unknown") => Answer::say("550 5.1.1 No such user"),
         l if l.starts_with("RCPT TO:<full") => Answer::say("452 4.2.2 Mailbox full"),
@@ -210,8 +205,7 @@ fn some_recipients_of_one_transaction() {
     assert_eq!(server.queue().len(), 1);
 }
 
-#[test]
-fn a_recipient_given_twice_gets_one() {
+pub(crate) fn a_recipient_given_twice_gets_one() {
     let receiver = Receiver::friendly();
     let server = Server::start(&smart_host(receiver.address));
     let recipients = [
@@ -240,8 +234,7 @@ fn eight_bit() -> Vec<u8> {
     message
 }
 
-#[test]
-fn eight_bit_mail() {
+pub(crate) fn eight_bit_mail() {
     let friend = receiver(&[]);
     let server = Server::start(&smart_host(friend.address));
     submit(
@@ -306,8 +299,7 @@ fn eight_bit_mail() {
     );
 }
 
-#[test]
-fn utf8_addresses() {
+pub(crate) fn utf8_addresses() {
     let friend = receiver(&[]);
     let server = Server::start(&smart_host(friend.address));
     let recipients = ["<jürgen@dest.test>", "<plain@dest.test>"];
@@ -351,8 +343,7 @@ fn utf8_addresses() {
     }
 }
 
-#[test]
-fn utf8_mail_with_ascii_addresses_and_header() {
+pub(crate) fn utf8_mail_with_ascii_addresses_and_header() {
     // Announced, but not needed: RFC 6531 lets it go where SMTPUTF8 isn't offered only if nothing
     // of it needs that.
     let old = receiver(&["SMTPUTF8"]);
@@ -381,8 +372,7 @@ fn utf8_mail_with_ascii_addresses_and_header() {
     }
 }
 
-#[test]
-fn python_sends_utf8() {
+pub(crate) fn python_sends_utf8() {
     if !need(&["python3"]) {
         return;
     }
@@ -415,8 +405,7 @@ fn python_sends_utf8() {
     );
 }
 
-#[test]
-fn a_slow_receiver_within_its_time() {
+pub(crate) fn a_slow_receiver_within_its_time() {
     let receiver = Receiver::start(|line| match line {
         "CONNECT" | "." => Answer::slowly(Duration::from_millis(700)),
         l if l.starts_with("MAIL") || l.starts_with("EHLO") => {

@@ -13,3 +13,120 @@ mod operate;
 mod receivers;
 mod refusals;
 mod submit;
+
+use std::process::ExitCode;
+
+use courser_tests::{suite, tests};
+
+fn main() -> ExitCode {
+    suite::run(tests! {
+        check_config: {
+            a_right_one,
+            the_example_is_right,
+            wrong_ones_name_file_line_field_and_what_would_be_right,
+            serve_says_the_same,
+        }
+        crash: {
+            kill_9_at_random_moments_under_load,
+            sigterm_finishes_what_is_in_flight,
+            draining_ends_in_time_although_a_receiver_hangs,
+            drain_over_the_control_socket,
+            two_servers_do_not_share_a_spool,
+        }
+        demo: {
+            a_newsletter_to_five_hundred,
+        }
+        dns: {
+            where_mail_is_taken,
+            where_no_mail_is_taken,
+            dns_that_fails_defers,
+            answers_too_long_for_udp,
+            slow_and_silent_name_servers,
+            inner_addresses_are_refused_unless_allowed,
+        }
+        dsn: {
+            failure,
+            whole_messages_are_returned_when_asked_for,
+            who_is_not_told,
+            parameters_are_passed_on,
+            success_at_the_end_of_dsn_is_relayed,
+            lmtp_delivers_and_says_so,
+            delay_is_told_once_and_then_it_expires,
+            a_receiver_that_recovers,
+        }
+        explain: {
+            retry_time,
+            message_rate,
+            connection_rate,
+            in_flight_turn_and_concurrency,
+            sessions,
+            held_by_an_operator,
+            a_dead_host,
+            dns_that_does_not_answer,
+            a_receiver_that_wants_less,
+            scheduled_by_its_sender,
+            stopping,
+            nothing_to_show,
+        }
+        full: {
+            a_full_disk,
+            a_full_queue,
+        }
+        mail: {
+            twenty_five_megabytes,
+            a_large_mail_is_read_back_from_the_spool,
+            a_thousand_recipients_in_transactions_of_a_hundred,
+            a_receiver_that_takes_fewer_recipients,
+            some_recipients_of_one_transaction,
+            a_recipient_given_twice_gets_one,
+            eight_bit_mail,
+            utf8_addresses,
+            utf8_mail_with_ascii_addresses_and_header,
+            python_sends_utf8,
+            a_slow_receiver_within_its_time,
+        }
+        operate: {
+            hold_release_retry_bounce_and_drop,
+            tags_do_not_leave_the_house,
+            reload,
+            a_route_that_changes,
+            status_adds_up,
+            the_story_of_a_message,
+            events_as_they_happen,
+        }
+        receivers: {
+            smtp_sink_in_its_moods,
+            smtp_sink_without_esmtp,
+            smtp_sink_as_lmtp,
+            smtp_sink_that_refuses,
+            postfix_receives,
+            postfix_sends,
+        }
+        refusals: {
+            smuggling,
+            commands,
+            long_lines,
+            too_large,
+            too_many_recipients,
+            too_many_errors,
+            relaying_for_strangers,
+            too_many_connections,
+            too_fast,
+            early_talkers,
+            slow_clients,
+            messages_that_go_in_circles,
+            proxy_headers,
+            a_client_that_vanishes_leaves_nothing_behind,
+            lmtp_intake,
+            the_greeting_names_what_is_offered,
+        }
+        submit: {
+            swaks,
+            python_smtplib,
+            curl,
+            msmtp,
+            smtp_source_with_many_sessions,
+            a_message_without_a_header_and_one_without_a_body,
+        }
+    })
+}

@@ -37,8 +37,7 @@ fn count(server: &Server, words: &[&str]) -> u64 {
         .expect("a count")
 }
 
-#[test]
-fn hold_release_retry_bounce_and_drop() {
+pub(crate) fn hold_release_retry_bounce_and_drop() {
     let (down, receiver) = later();
     let mut server = Server::start(&smart_host(receiver.address));
     let mut client = Client::hello(server.address);
@@ -172,8 +171,7 @@ fn hold_release_retry_bounce_and_drop() {
     assert_eq!(server.courser(&["queue", "drop"]).status.code(), Some(2));
 }
 
-#[test]
-fn tags_do_not_leave_the_house() {
+pub(crate) fn tags_do_not_leave_the_house() {
     let receiver = Receiver::friendly();
     let server = Server::start(&smart_host(receiver.address));
     let id = submit(
@@ -200,8 +198,7 @@ fn tags_do_not_leave_the_house() {
     );
 }
 
-#[test]
-fn reload() {
+pub(crate) fn reload() {
     let receiver = Receiver::friendly();
     let mut server = Server::start(&smart_host(receiver.address));
     let two = "[[listener]]\nmax_recipients = 100\nmax_message_size = \"2MB\"\n[events]\nrotate_size = \"1MiB\"\n";
@@ -248,8 +245,7 @@ fn reload() {
     receiver.wait(1);
 }
 
-#[test]
-fn a_route_that_changes() {
+pub(crate) fn a_route_that_changes() {
     let (first, second) = (Receiver::friendly(), Receiver::friendly());
     let mut server = Server::start(&smart_host(first.address));
     submit(
@@ -271,8 +267,7 @@ fn a_route_that_changes() {
     assert_eq!(first.count(), 1);
 }
 
-#[test]
-fn status_adds_up() {
+pub(crate) fn status_adds_up() {
     let receiver = Receiver::start(|line| match line {
         l if l.starts_with("RCPT TO:<unknown") => Answer::say("550 5.1.1 No such user"),
         l if l.starts_with("RCPT TO:<later") => Answer::say("451 4.2.1 Later"),
@@ -319,8 +314,7 @@ fn status_adds_up() {
     assert!(String::from_utf8_lossy(&words.stdout).contains("courser.test"));
 }
 
-#[test]
-fn the_story_of_a_message() {
+pub(crate) fn the_story_of_a_message() {
     let (down, receiver) = later();
     let server = Server::start(&format!(
         "[[listener]]\nname = \"in\"\n[[source]]\nname = \"out\"\nehlo = \"out.courser.test\"\naddress = \"127.0.0.5\"\n{}",
@@ -390,8 +384,7 @@ fn the_story_of_a_message() {
     );
 }
 
-#[test]
-fn events_as_they_happen() {
+pub(crate) fn events_as_they_happen() {
     let receiver = Receiver::friendly();
     let server = Server::start(&smart_host(receiver.address));
     let out = server.dir().join("tail.log");

@@ -79,8 +79,7 @@ fn through(options: &[&str]) -> Vec<String> {
     got
 }
 
-#[test]
-fn smtp_sink_in_its_moods() {
+pub(crate) fn smtp_sink_in_its_moods() {
     if !need(&["smtp-sink"]) {
         return;
     }
@@ -92,8 +91,7 @@ fn smtp_sink_in_its_moods() {
     }
 }
 
-#[test]
-fn smtp_sink_without_esmtp() {
+pub(crate) fn smtp_sink_without_esmtp() {
     if !need(&["smtp-sink"]) {
         return;
     }
@@ -107,8 +105,7 @@ fn smtp_sink_without_esmtp() {
     }
 }
 
-#[test]
-fn smtp_sink_as_lmtp() {
+pub(crate) fn smtp_sink_as_lmtp() {
     if !need(&["smtp-sink"]) {
         return;
     }
@@ -144,8 +141,7 @@ fn fate(options: &[&str]) -> serde_json::Value {
     event
 }
 
-#[test]
-fn smtp_sink_that_refuses() {
+pub(crate) fn smtp_sink_that_refuses() {
     if !need(&["smtp-sink"]) {
         return;
     }
@@ -186,8 +182,7 @@ fn smtp_sink_that_refuses() {
     assert_eq!(fate(&["-f", "EHLO"])["kind"], "delivered");
 }
 
-#[test]
-fn postfix_receives() {
+pub(crate) fn postfix_receives() {
     if !need_root() || !need(&["postfix"]) {
         return;
     }
@@ -260,8 +255,7 @@ fn postfix_receives() {
     );
 }
 
-#[test]
-fn postfix_sends() {
+pub(crate) fn postfix_sends() {
     if !need_root() || !need(&["postfix"]) {
         return;
     }

@@ -26,8 +26,7 @@ fn begun(server: &Server) -> Client {
     client
 }
 
-#[test]
-fn smuggling() {
+pub(crate) fn smuggling() {
     let (receiver, server) = strict("");
     let second =
         "MAIL FROM:<smuggled@evil.test>\r\nRCPT TO:<victim@dest.test>\r\nDATA\r\nsmuggled\r\n.\r\n";
@@ -94,8 +93,7 @@ fn smuggling() {
     assert_eq!(receiver.count(), 1, "{:#?}", receiver.mails());
 }
 
-#[test]
-fn commands() {
+pub(crate) fn commands() {
     let (_receiver, server) = strict("[[listener]]\nmax_errors = 100");
     let mut client = Client::open(server.address).expect("a connection");
     assert_eq!(client.read(), "220 courser.test ESMTP");
@@ -179,8 +177,7 @@ fn commands() {
     assert!(client.closes(), "where the chunk ends nobody knows");
 }
 
-#[test]
-fn long_lines() {
+pub(crate) fn long_lines() {
     let (_receiver, server) = strict("");
     let mut client = Client::hello(server.address);
     assert_eq!(
@@ -203,8 +200,7 @@ fn long_lines() {
     assert!(client.closes());
 }
 
-#[test]
-fn too_large() {
+pub(crate) fn too_large() {
     let (receiver, server) = strict("[[listener]]\nmax_message_size = \"100KB\"");
     let mut client = Client::hello(server.address);
     assert_eq!(
@@ -245,8 +241,7 @@ fn too_large() {
     assert_eq!(server.events_of("received").len(), 1);
 }
 
-#[test]
-fn too_many_recipients() {
+pub(crate) fn too_many_recipients() {
     let (receiver, server) = strict("[[listener]]\nmax_recipients = 100");
     let mut client = Client::hello(server.address);
     client.command("MAIL FROM:<a@b.test>").expect_code("250");
@@ -268,8 +263,7 @@ fn too_many_recipients() {
     assert_eq!(receiver.wait(1)[0].rcpt.len(), 100);
 }
 
-#[test]
-fn too_many_errors() {
+pub(crate) fn too_many_errors() {
     let (_receiver, server) = strict("[[listener]]\nmax_errors = 5");
     let mut client = Client::hello(server.address);
     for _ in 0..4 {
@@ -287,8 +281,7 @@ fn too_many_errors() {
     );
 }
 
-#[test]
-fn relaying_for_strangers() {
+pub(crate) fn relaying_for_strangers() {
     let relays = "[[listener]]\nrelay_networks = [\"127.0.0.9/32\"]";
     let (receiver, server) = strict(relays);
     let attempt = |from: [u8; 4], rcpt: &str| -> Reply {
@@ -321,8 +314,7 @@ fn relaying_for_strangers() {
     assert_eq!(receiver.sessions(), 0);
 }
 
-#[test]
-fn too_many_connections() {
+pub(crate) fn too_many_connections() {
     let (_receiver, server) =
         strict("[[listener]]\nmax_connections_per_client = 3\nmax_connections = 5");
     let open = |from: [u8; 4]| {
@@ -357,8 +349,7 @@ fn too_many_connections() {
     assert!(again.is_some(), "a place that was left isn't free again");
 }
 
-#[test]
-fn too_fast() {
+pub(crate) fn too_fast() {
     let (_receiver, server) = strict(
         "[[listener]]\nclient_connection_rate = \"1/h burst 3\"\nclient_message_rate = \"1/h burst 2\"",
     );
@@ -380,8 +371,7 @@ fn too_fast() {
     );
 }
 
-#[test]
-fn early_talkers() {
+pub(crate) fn early_talkers() {
     let (_receiver, server) = strict("[[listener]]\ngreeting_delay = \"1s\"");
     let mut client = Client::open(server.address).expect("a connection");
     client.send(b"EHLO early.test\r\n").expect("sent");
@@ -391,8 +381,7 @@ fn early_talkers() {
     assert_eq!(patient.read(), "220 courser.test ESMTP");
 }
 
-#[test]
-fn slow_clients() {
+pub(crate) fn slow_clients() {
     let (_receiver, server) =
         strict("[[listener]]\ncommand_timeout = \"1s\"\ndata_timeout = \"1s\"");
     let mut client = Client::hello(server.address);
@@ -405,8 +394,7 @@ fn slow_clients() {
     assert!(client.closes());
 }
 
-#[test]
-fn messages_that_go_in_circles() {
+pub(crate) fn messages_that_go_in_circles() {
     let (_receiver, server) = strict("[delivery]\nmax_hops = 10");
     let mut client = Client::hello(server.address);
     let hops = |n: usize| {
@@ -426,8 +414,7 @@ fn messages_that_go_in_circles() {
     );
 }
 
-#[test]
-fn proxy_headers() {
+pub(crate) fn proxy_headers() {
     let proxies = "[[listener]]\nproxy_protocol_from = [\"127.0.0.1/32\"]\nrelay_networks = [\"127.0.0.7/32\"]";
     let (receiver, server) = strict(proxies);
     let v1 = |client: &str| format!("PROXY TCP4 {client} 127.0.0.1 4000 25\r\n").into_bytes();
@@ -490,8 +477,7 @@ fn proxy_headers() {
     server.wait_event("received", |e| e["client_address"] == "127.0.0.7");
 }
 
-#[test]
-fn a_client_that_vanishes_leaves_nothing_behind() {
+pub(crate) fn a_client_that_vanishes_leaves_nothing_behind() {
     let (receiver, server) = strict("");
     for cut in [
         &b""[..],
@@ -513,8 +499,7 @@ fn a_client_that_vanishes_leaves_nothing_behind() {
     assert_eq!(receiver.sessions(), 0);
 }
 
-#[test]
-fn lmtp_intake() {
+pub(crate) fn lmtp_intake() {
     let receiver = Receiver::friendly();
     let server = Server::start(&format!(
         "[[listener]]\nkind = \"lmtp\"\n{}",
@@ -544,8 +529,7 @@ fn lmtp_intake() {
     );
 }
 
-#[test]
-fn the_greeting_names_what_is_offered() {
+pub(crate) fn the_greeting_names_what_is_offered() {
     let (_receiver, server) = strict("");
     let mut client = Client::open(server.address).expect("a connection");
     client.expect("220 courser.test ESMTP");

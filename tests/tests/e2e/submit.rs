@@ -58,8 +58,7 @@ fn lf(message: &[u8]) -> Vec<u8> {
     message.iter().copied().filter(|b| *b != b'\r').collect()
 }
 
-#[test]
-fn swaks() {
+pub(crate) fn swaks() {
     if !need(&["swaks"]) {
         return;
     }
@@ -104,8 +103,7 @@ fn swaks() {
     server.wait_empty();
 }
 
-#[test]
-fn python_smtplib() {
+pub(crate) fn python_smtplib() {
     if !need(&["python3"]) {
         return;
     }
@@ -130,8 +128,7 @@ fn python_smtplib() {
     assert!(mails[0].mail.contains("BODY=8BITMIME"), "{}", mails[0].mail);
 }
 
-#[test]
-fn curl() {
+pub(crate) fn curl() {
     if !need(&["curl"]) {
         return;
     }
@@ -157,8 +154,7 @@ fn curl() {
     check(&receiver.wait(1)[0], &awkward(), &["one@dest.test"]);
 }
 
-#[test]
-fn msmtp() {
+pub(crate) fn msmtp() {
     if !need(&["msmtp"]) {
         return;
     }
@@ -193,8 +189,7 @@ fn msmtp() {
     assert!(mail.mail.contains("RET=HDRS"), "{}", mail.mail);
 }
 
-#[test]
-fn smtp_source_with_many_sessions() {
+pub(crate) fn smtp_source_with_many_sessions() {
     if !need(&["smtp-source", "smtp-sink"]) {
         return;
     }
@@ -229,8 +224,7 @@ fn smtp_source_with_many_sessions() {
     assert_eq!(server.events_of("received").len(), 300);
 }
 
-#[test]
-fn a_message_without_a_header_and_one_without_a_body() {
+pub(crate) fn a_message_without_a_header_and_one_without_a_body() {
     let receiver = Receiver::friendly();
     let server = Server::start(&smart_host(receiver.address));
     let mut client = Client::hello(server.address);

@@ -1,0 +1,96 @@
+//! A test program that is told which tests there are, instead of being given them by the compiler.
+//!
+//! `cargo test -p courser-tests sim -- --seed N` hands `--seed N` to every test program of the
+//! package, and the usual runner ends at an option that it doesn't know. This one takes it out of
+//! the arguments ([`seed`]); all others mean what they always mean. A test that is missing in the
+//! list is dead code, which clippy refuses.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::sync::OnceLock;
+
+use libtest_mimic::{Arguments, Trial};
+
+/// A test: its name, and what it does.
+pub type Test = (&'static str, fn());
+
+/// Names tests by their modules: `tests! { crash: { kill_9, drain } }` is what [`run`] wants.
+#[macro_export]
+macro_rules! tests {
+    ($($module:ident: { $($test:ident),+ $(,)? })+) => {
+        &[$($((
+            concat!(stringify!($module), "::", stringify!($test)),
+            $module::$test as fn(),
+        )),+),+]
+    };
+}
+
+static SEED: OnceLock<u64> = OnceLock::new();
+
+/// What `--seed N` asks for, if it was given.
+pub fn seed() -> Option<u64> {
+    SEED.get().copied()
+}
+
+/// Runs the tests that the arguments name, each on a thread of its name, and says how it went.
+pub fn run(tests: &[Test]) -> ExitCode {
+    match take("--seed", std::env::args_os()) {
+        Ok((seed, rest)) => {
+            if let Some(seed) = seed {
+                let _ = SEED.set(seed);
+            }
+            run_with(Arguments::from_iter(rest), tests)
+        }
+        Err(wrong) => {
+            eprintln!("{wrong}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// [`run`] with arguments that were read already.
+pub fn run_with(arguments: Arguments, tests: &[Test]) -> ExitCode {
+    let trials = tests
+        .iter()
+        .map(|&(name, test)| {
+            Trial::test(name, move || {
+                let named = std::thread::Builder::new().name(name.into());
+                match named.spawn(test)?.join() {
+                    Ok(()) => Ok(()),
+                    // Its message was printed when it panicked.
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            })
+        })
+        .collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// Takes `name N` or `name=N` out of `arguments`.
+///
+/// # Errors
+/// What is wrong with N.
+pub fn take(
+    name: &str,
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<(Option<u64>, Vec<OsString>), String> {
+    let mut rest = Vec::new();
+    let mut found = None;
+    let mut arguments = arguments.into_iter();
+    while let Some(argument) = arguments.next() {
+        let text = argument.to_string_lossy();
+        let value = match text.strip_prefix(name) {
+            Some("") => arguments.next().map(|v| v.to_string_lossy().into_owned()),
+            Some(v) if v.starts_with('=') => Some(v[1..].to_owned()),
+            _ => {
+                rest.push(argument);
+                continue;
+            }
+        };
+        let value = value.ok_or_else(|| format!("{name} wants a number, as in {name} 7"))?;
+        found = Some(value.parse().map_err(|_| {
+            format!("{name} wants a number of at most 64 bits, as in {name} 7, not {value:?}")
+        })?);
+    }
+    Ok((found, rest))
+}
