@@ -36,6 +36,8 @@ pub struct Link {
     heard: Vec<u8>,
     taken: usize,
     ended: bool,
+    /// The peer didn't read what was sent in time, so that the end is ours and not its.
+    late: bool,
 }
 
 /// Why [`Link::drive`] came back.
@@ -60,6 +62,7 @@ impl Link {
             heard: Vec::new(),
             taken: 0,
             ended: false,
+            late: false,
         }
     }
 
@@ -177,6 +180,13 @@ impl Link {
         }
         if self.ended {
             self.ended = false;
+            if std::mem::take(&mut self.late)
+                && self.machine.handle(now, Input::DeadlinePassed).is_ok()
+            {
+                // If its deadline hasn't come after all, the connection is gone all the same.
+                let _ = self.machine.handle(now, Input::Closed);
+                return true;
+            }
             return self.machine.handle(now, Input::Closed).is_ok();
         }
         false
@@ -198,6 +208,7 @@ impl Link {
                 Err(_) => {
                     // A peer that reads no more may have said why.
                     Self::overhear(&self.stream, &mut self.receiving).await;
+                    self.late = true;
                     self.stream.abort();
                     let _ = sending.await;
                     return false;

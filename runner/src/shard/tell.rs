@@ -160,8 +160,9 @@ impl Shard {
     ) {
         let mut event = self.delivery_event(attempt, said, Some(verdict));
         if unknown {
+            let why = &said.text;
             event.cause =
-                "the message was sent and no answer came; it may have been delivered".to_owned();
+                format!("{why}; the message was sent before, so it may have been delivered");
         }
         let mut totals = self.totals.borrow_mut();
         let kind = match ending {
