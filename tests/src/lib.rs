@@ -10,6 +10,7 @@
 //! | [`dns`] | nsd with zones written in the test |
 //! | [`peers`] | smtp-sink, smtp-source and Postfix |
 //! | [`receiver`] | a receiver whose every answer the test writes |
+//! | [`scripted`] | a receiver that does with each connection exactly what the test says |
 //! | [`suite`] | the test programs of this package, which take `--seed N` |
 //! | [`client`] | a submitter that sends exactly the bytes that the test says |
 #![deny(missing_docs)]
@@ -21,6 +22,7 @@ pub mod net;
 pub mod peers;
 pub mod process;
 pub mod receiver;
+pub mod scripted;
 pub mod server;
 pub mod suite;
 

@@ -73,6 +73,7 @@ pub struct Server {
     pub address: SocketAddr,
     dir: PathBuf,
     overrides: String,
+    environment: Vec<(String, String)>,
     process: Option<Process>,
     // After the process, so that it is deleted last.
     _scratch: Option<TempDir>,
@@ -112,6 +113,7 @@ impl Server {
             address,
             dir: dir.to_owned(),
             overrides: String::new(),
+            environment: Vec::new(),
             process: None,
             _scratch: None,
         };
@@ -164,6 +166,11 @@ gather = "0s"
         overrides.clone_into(&mut self.overrides);
     }
 
+    /// What its next starts have in their environment.
+    pub fn set_environment(&mut self, environment: Vec<(String, String)>) {
+        self.environment = environment;
+    }
+
     /// Starts it again on the same spool.
     ///
     /// # Panics
@@ -174,7 +181,8 @@ gather = "0s"
         command.args(["serve", "--config"]).arg(self.config());
         command
             .env_remove("COURSER_LOG")
-            .env_remove("COURSER_CONFIG");
+            .env_remove("COURSER_CONFIG")
+            .envs(self.environment.iter().cloned());
         let mut process = Process::start("courser", &self.dir, &mut command);
         // The listener is bound before the spool is read, so a connection alone says too little.
         let up = eventually(30, || {
@@ -221,6 +229,49 @@ gather = "0s"
     /// When it doesn't run.
     pub fn signal(&self, signal: i32) {
         self.process.as_ref().expect("it runs").signal(signal);
+    }
+
+    /// Its open sockets: listeners, sessions, the resolver's and the control socket's.
+    pub fn sockets(&self) -> usize {
+        let links = std::fs::read_dir(format!("/proc/{}/fd", self.pid()));
+        links.map_or(0, |links| {
+            links
+                .flatten()
+                .filter_map(|fd| std::fs::read_link(fd.path()).ok())
+                .filter(|to| to.to_string_lossy().starts_with("socket:"))
+                .count()
+        })
+    }
+
+    /// Waits until it has no more than so many sockets open.
+    ///
+    /// # Panics
+    /// When it doesn't close the others within 20 seconds.
+    pub fn wait_sockets(&self, most: usize) {
+        let there = eventually(20, || (self.sockets() <= most).then_some(()));
+        assert!(
+            there.is_some(),
+            "{} sockets are open, and {most} should be",
+            self.sockets()
+        );
+    }
+
+    /// Its resident memory, bytes.
+    pub fn resident(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most resident memory that it ever had, bytes.
+    pub fn resident_peak(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, field: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        let status = status.unwrap_or_default();
+        let line = status.lines().find_map(|l| l.strip_prefix(field));
+        let kib = line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        kib.unwrap_or(0) * 1024
     }
 
     /// kill -9.

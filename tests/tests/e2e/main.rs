@@ -1,6 +1,7 @@
 //! `courser serve` against real peers, over loopback. One file for each promise or group of peers.
 #![allow(missing_docs)]
 
+mod bad_receivers;
 mod check_config;
 mod crash;
 mod demo;
@@ -20,6 +21,12 @@ use courser_tests::{suite, tests};
 
 fn main() -> ExitCode {
     suite::run(tests! {
+        bad_receivers: {
+            every_mood_at_every_step,
+            between_transactions_and_at_quit,
+            what_ends_the_second_transaction_leaves_the_first_alone,
+            a_host_that_takes_no_connection,
+        }
         check_config: {
             a_right_one,
             the_example_is_right,
