@@ -40,6 +40,20 @@ pub fn eventually<T>(seconds: u64, mut probe: impl FnMut() -> Option<T>) -> Opti
     }
 }
 
+/// The number in the environment variable `name`, or `usual`.
+///
+/// # Panics
+/// When it is set to something else.
+#[must_use]
+pub fn setting(name: &str, usual: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|_| panic!("{name} must be a number, not {text:?}")),
+        Err(_) => usual,
+    }
+}
+
 /// Whether this process may do what needs root; otherwise prints `skipped: needs root`.
 #[must_use]
 pub fn need_root() -> bool {

@@ -404,8 +404,15 @@ gather = "0s"
 
     /// Its events so far, of all its starts, oldest first.
     pub fn events(&self) -> Vec<Value> {
+        let mut events = Vec::new();
+        self.each_event(|event| events.push(event));
+        events
+    }
+
+    /// As [`Server::events`], one by one: for runs of more events than fit into memory well.
+    pub fn each_event(&self, mut what: impl FnMut(Value)) {
         let Ok(files) = std::fs::read_dir(self.dir.join("events")) else {
-            return Vec::new();
+            return;
         };
         let mut files: Vec<PathBuf> = files
             .flatten()
@@ -413,7 +420,6 @@ gather = "0s"
             .filter(|p| p.extension().is_some_and(|e| e == "jsonl"))
             .collect();
         files.sort();
-        let mut events: Vec<Value> = Vec::new();
         for file in files {
             let text = std::fs::read(file).unwrap_or_default();
             for line in text
@@ -421,10 +427,11 @@ gather = "0s"
                 .filter(|l| l.ends_with(b"\n"))
             {
                 // After kill -9 the end of a file may be torn.
-                events.extend(serde_json::from_slice::<Value>(line).ok());
+                if let Ok(event) = serde_json::from_slice::<Value>(line) {
+                    what(event);
+                }
             }
         }
-        events
     }
 
     /// Its events of one kind.
