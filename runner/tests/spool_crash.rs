@@ -6,11 +6,14 @@ mod spool_support;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use courser::spool::disk::Disk;
 use courser::spool::record::{HEADER_BYTES, Header, Kind};
 use courser::spool::{
     Batch, DamageKind, Deferral, Options, Outcome, OutcomeKind, ReadError, Recovery, Spool,
@@ -190,6 +193,55 @@ fn a_write_that_lost_pages_in_a_power_failure_is_left_out() {
     );
     assert!(recovery.warnings[0].set_aside.as_ref().unwrap().exists());
     assert!(matches!(spool.read_body(second), Err(ReadError::Unknown)));
+}
+
+/// Notes which files are synced.
+#[derive(Default)]
+struct Noting(std::sync::Mutex<Vec<u64>>);
+
+impl Disk for Noting {
+    fn sync_data(&self, file: &fs::File) -> std::io::Result<()> {
+        self.0.lock().unwrap().push(file.metadata()?.ino());
+        file.sync_data()
+    }
+}
+
+#[test]
+fn what_a_start_finds_is_synced_before_it_is_acted_on() {
+    let dir = tempfile::tempdir().unwrap();
+    // Nothing is synced, and the end of it is torn: what kill -9 leaves.
+    let (spool, _) = Store::open(dir.path(), quick()).unwrap();
+    let waiter = Waiter::register(&spool, 0);
+    let ids: Vec<u64> = (0..20).map(|_| put(&spool, &waiter, 5000)).collect();
+    drop(spool);
+    let last = segments(dir.path()).pop().unwrap();
+    let torn = fs::metadata(&last).unwrap().len() - 100;
+    fs::File::options()
+        .write(true)
+        .open(&last)
+        .and_then(|f| f.set_len(torn))
+        .unwrap();
+    let before: Vec<u64> = segments(dir.path())
+        .iter()
+        .map(|p| fs::metadata(p).unwrap().ino())
+        .collect();
+    assert!(before.len() > 1);
+
+    let disk = Arc::new(Noting::default());
+    let options = Options {
+        disk: disk.clone(),
+        ..quick()
+    };
+    let (_spool, recovery) = Store::open(dir.path(), options).unwrap();
+    assert_eq!(recovery.messages.len(), ids.len() - 1);
+    let synced = disk.0.lock().unwrap().clone();
+    // Older ones were synced before the segment after the next was begun.
+    for ino in &before[before.len() - 2..] {
+        assert!(
+            synced.contains(ino),
+            "a power failure would undo what was found"
+        );
+    }
 }
 
 #[test]

@@ -211,8 +211,19 @@ impl Scanning<'_> {
             if let Some(account) = self.scan.ledger.segments.get_mut(&name.number) {
                 account.stuck = true;
             }
-        } else if end < len && self.options.disk.set_len(&file, end).is_ok() {
+            return Ok(());
+        }
+        if end < len && self.options.disk.set_len(&file, end).is_ok() {
             self.scan.ledger.shrank(name.number, len - end);
+        }
+        // After a kill -9 the end of it is in the kernel's hands only. What was found is acted on
+        // from now on, and later starts take older segments for synced: a power failure must not
+        // undo it.
+        if maybe_unsynced && self.options.sync {
+            self.options
+                .disk
+                .sync_data(&file)
+                .map_err(SpoolError::io(&path))?;
         }
         Ok(())
     }
