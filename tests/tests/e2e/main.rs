@@ -11,6 +11,7 @@ mod explain;
 mod full;
 mod mail;
 mod operate;
+mod power;
 mod receivers;
 mod refusals;
 mod submit;
@@ -100,6 +101,9 @@ fn main() -> ExitCode {
             status_adds_up,
             the_story_of_a_message,
             events_as_they_happen,
+        }
+        power: {
+            at_every_record_boundary,
         }
         receivers: {
             smtp_sink_in_its_moods,
