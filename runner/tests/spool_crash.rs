@@ -185,6 +185,8 @@ fn a_write_that_lost_pages_in_a_power_failure_is_left_out() {
     let mut data = fs::read(&path).unwrap();
     data[at + 1000..end].fill(0);
     fs::write(&path, data).unwrap();
+    let kept = dir.path().join("kept");
+    fs::hard_link(&path, &kept).unwrap();
     let (spool, recovery) = Store::open(dir.path(), quick()).unwrap();
     assert_eq!(ids(&recovery), [first]);
     assert_eq!(
@@ -193,6 +195,38 @@ fn a_write_that_lost_pages_in_a_power_failure_is_left_out() {
     );
     assert!(recovery.warnings[0].set_aside.as_ref().unwrap().exists());
     assert!(matches!(spool.read_body(second), Err(ReadError::Unknown)));
+    drop(spool);
+
+    // Nor does it come back when its segment is no longer among the newest.
+    let again = tempfile::tempdir().unwrap();
+    fs::create_dir(again.path().join("segments")).unwrap();
+    fs::hard_link(
+        &kept,
+        again
+            .path()
+            .join("segments")
+            .join(path.file_name().unwrap()),
+    )
+    .unwrap();
+    let still = again.path().join("still");
+    for start in 0..4 {
+        // Whether or not it was reclaimed meanwhile.
+        let segment = again
+            .path()
+            .join("segments")
+            .join(path.file_name().unwrap());
+        if !segment.exists() {
+            fs::hard_link(&still, segment).unwrap();
+        } else if start == 0 {
+            fs::hard_link(segment, &still).unwrap();
+        }
+        let (_spool, recovery) = Store::open(again.path(), quick()).unwrap();
+        assert_eq!(
+            (ids(&recovery), recovery.warnings),
+            (vec![first], vec![]),
+            "start {start}"
+        );
+    }
 }
 
 /// Notes which files are synced.

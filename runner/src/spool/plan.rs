@@ -180,7 +180,7 @@ impl Writer {
                                 moved.of != moved.from
                                     && self.ledger.segments.contains_key(&moved.of)
                             }
-                            Kind::Meta => false,
+                            Kind::Meta | Kind::Void => false,
                         };
                         if !lives {
                             continue;
@@ -269,7 +269,7 @@ fn enter(shared: &Shared, ledger: &mut Ledger, segment: u32, grown: u64, planned
                 ledger.tombstone(moved.of, segment, len);
             }
             (Kind::Tombstone, _) => ledger.finished(index, id, segment, len),
-            (Kind::Meta, _) => {}
+            (Kind::Meta | Kind::Void, _) => {}
         }
     }
 }

@@ -156,7 +156,7 @@ impl Reclaimer {
         };
         let place = self.shared.index.place(header.id);
         match header.kind {
-            Kind::Meta => return Ok(None),
+            Kind::Meta | Kind::Void => return Ok(None),
             Kind::Message => {
                 if !place.is_some_and(|p| p.segment == name.number && p.at() == at) {
                     return Ok(None);

@@ -4,7 +4,7 @@
 //! offset  header, 56 bytes, little-endian                record
 //!  0  magic     u32   "cRs\x9d"                          ┌────────┬──────────┬──────────┬─────┐
 //!  4  version   u8    1                                  │ header │ head     │ body     │ pad │
-//!  5  kind      u8    message, outcomes, tombstone, meta │ 56     │ head_len │ body_len │ to 8│
+//!  5  kind      u8    message, outcomes, tombstone, …    │ 56     │ head_len │ body_len │ to 8│
 //!  6  flags     u16   bit 0: its group goes on, 1: began └────────┴──────────┴──────────┴─────┘
 //!  8  salt      u64   the segment's, from its file name
 //! 16  id        u64   the message
@@ -58,6 +58,9 @@ pub enum Kind {
     Tombstone = 3,
     /// First record of a segment.
     Meta = 4,
+    /// A message that didn't reach the disk whole before a power failure: the start that finds it
+    /// writes this into its header, so that no later one takes it for a message.
+    Void = 5,
 }
 
 /// The head of a record, decoded.
@@ -153,6 +156,7 @@ impl Header {
             2 => Kind::Outcomes,
             3 => Kind::Tombstone,
             4 => Kind::Meta,
+            5 => Kind::Void,
             _ => return Err(HeaderError::Damaged),
         };
         let flags = u16::from_le_bytes([data[6], data[7]]);

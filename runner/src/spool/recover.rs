@@ -2,18 +2,20 @@
 //!
 //! Segments are read in order, headers and heads only. A group of records counts when its last
 //! one is there. What was being written when the server stopped is cut off (it was never
-//! acknowledged); damage before that is stepped over, copied to `corrupt/` and reported. Where a
-//! group has lost a member, its messages count and its outcomes don't: in doubt a message is
-//! sent twice rather than never.
+//! acknowledged); a message there that didn't reach the disk whole before a power failure is made
+//! void. Damage before that is stepped over, copied to `corrupt/` and reported. Where a group has
+//! lost a member, its messages count and its outcomes don't: in doubt a message is sent twice rather
+//! than never.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::disk::write_all;
 use super::envelope::Envelope;
 use super::index::{Index, Ledger, Place};
 use super::record::{
@@ -256,6 +258,7 @@ impl Scanning<'_> {
             }
         };
         loop {
+            let mut void = false;
             let found = match scanner.next() {
                 Ok(Some(found)) => found,
                 Ok(None) => break,
@@ -274,13 +277,22 @@ impl Scanning<'_> {
                 }
                 Found::Hole { from, to } => Some((from, to, None)),
                 Found::BadHead { at, header } => Some((at, at + header.record_len(), Some(header))),
+                Found::Record { header, .. } if header.kind == Kind::Void => {
+                    // Its group has lost it, as at the start that found it.
+                    self.broken(name, &mut group);
+                    self.seen(&header);
+                    None
+                }
                 Found::Record { at, header } => {
                     let head = match scanner.head() {
                         Ok(head) => head.to_vec(),
                         Err(e) => return Ok(Err(e)),
                     };
                     let to = at + header.record_len();
-                    if !sound(&header, &head) || (to > synced && !body_sound(file, at, &header)) {
+                    if !sound(&header, &head) {
+                        Some((at, to, Some(header)))
+                    } else if to > synced && !body_sound(file, at, &header) {
+                        void = true;
                         Some((at, to, Some(header)))
                     } else {
                         if !header.group_began {
@@ -301,12 +313,14 @@ impl Scanning<'_> {
             };
             if let Some((from, to, header)) = bad {
                 self.broken(name, &mut group);
-                if let Some(h) = header {
-                    self.scan.next_seq = self.scan.next_seq.max(h.seq + 1);
-                    self.scan.ids_below = self.scan.ids_below.max(h.id.saturating_add(1));
+                if let Some(header) = &header {
+                    self.seen(header);
                 }
                 let id = header.map(|h| h.id);
                 self.set_aside(name, path, file, from, to.min(len), kind_at(to), id);
+                if let (Some(header), true) = (header, void) {
+                    self.void(path, file, from, header)?;
+                }
                 if let Some(account) = self.scan.ledger.segments.get_mut(&name.number) {
                     account.urgent = true;
                 }
@@ -325,6 +339,25 @@ impl Scanning<'_> {
         Ok(Ok(()))
     }
 
+    /// Neither its id nor its number in the order is given again.
+    fn seen(&mut self, header: &Header) {
+        self.scan.next_seq = self.scan.next_seq.max(header.seq + 1);
+        self.scan.ids_below = self.scan.ids_below.max(header.id.saturating_add(1));
+    }
+
+    /// Only the newest segments are looked at so closely that a message that didn't reach the disk
+    /// whole is told from one that did. A later start must not take it for a message, or for the
+    /// newer copy of one.
+    fn void(&self, path: &Path, file: &File, at: u64, header: Header) -> Result<(), SpoolError> {
+        let bytes = Header {
+            kind: Kind::Void,
+            ..header
+        }
+        .encode();
+        let mut slices = [IoSlice::new(&bytes)];
+        write_all(&*self.options.disk, file, &mut slices, at).map_err(SpoolError::io(path))
+    }
+
     /// A group that lost a member: its messages count.
     fn broken(&mut self, name: SegmentName, group: &mut Vec<(u64, Header, Vec<u8>)>) {
         for (at, header, head) in group.drain(..) {
@@ -335,11 +368,11 @@ impl Scanning<'_> {
     }
 
     fn apply(&mut self, segment: u32, at: u64, header: &Header, head: &[u8]) {
+        self.seen(header);
         let scan = &mut self.scan;
         let id = header.id;
-        scan.next_seq = scan.next_seq.max(header.seq + 1);
-        scan.ids_below = scan.ids_below.max(id.saturating_add(1));
         match header.kind {
+            Kind::Void => {}
             Kind::Meta => {
                 if let Some(meta) = Meta::decode(head) {
                     scan.ids_below = scan.ids_below.max(meta.ids_below);
@@ -488,6 +521,7 @@ fn sound(header: &Header, head: &[u8]) -> bool {
         Kind::Outcomes => decode_outcomes(head).is_some(),
         Kind::Tombstone => decode_tombstone(head).is_some(),
         Kind::Meta => Meta::decode(head).is_some(),
+        Kind::Void => true,
     }
 }
 
