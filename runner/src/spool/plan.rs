@@ -14,7 +14,7 @@ use super::disk::write_all;
 use super::index::{Ledger, Place};
 use super::queue::Written;
 use super::record::{ALIGN, HEADER_BYTES, Header, Kind, Meta, encode_tombstone, padding};
-use super::segment::{SegmentFile, SegmentName};
+use super::segment::{SEGMENT_NUMBER_MAX, SegmentFile, SegmentName};
 use super::store::{Shared, lock};
 use super::writer::Writer;
 
@@ -284,6 +284,9 @@ pub(super) fn make_segment(
     seq: u64,
 ) -> io::Result<(Arc<SegmentFile>, u64)> {
     use std::hash::{BuildHasher, Hasher};
+    if number > SEGMENT_NUMBER_MAX {
+        return Err(io::Error::other("the spool's segment numbers have run out"));
+    }
     // Std's hasher keys are the system's random numbers.
     let mut hasher = std::collections::hash_map::RandomState::new().build_hasher();
     hasher.write_u32(number);

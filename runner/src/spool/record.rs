@@ -40,6 +40,9 @@ pub const BODY_BYTES_MAX: u64 = 2 << 30;
 pub const OUTCOME_TEXT_BYTES_MAX: usize = 512;
 /// Bytes of a source's name kept in a deferral.
 pub const OUTCOME_SOURCE_BYTES_MAX: usize = 255;
+/// Largest `seq`. A million records a second reach it in a hundred thousand years; what says more
+/// was not written by us, and counting on from it can't overflow.
+pub const SEQ_MAX: u64 = 1 << 62;
 /// Most outcomes in one record; longer lists are written as several.
 pub const OUTCOMES_MAX: usize = 4096;
 
@@ -173,7 +176,9 @@ impl Header {
             body_crc: u32_at(44),
             synced: u32_at(48),
         };
-        if header.head_len as usize > HEAD_BYTES_MAX || u64::from(header.body_len) > BODY_BYTES_MAX
+        if header.head_len as usize > HEAD_BYTES_MAX
+            || u64::from(header.body_len) > BODY_BYTES_MAX
+            || header.seq > SEQ_MAX
         {
             return Err(HeaderError::Damaged);
         }
@@ -422,6 +427,27 @@ mod tests {
         assert_eq!(Header::decode(&bytes, 77), Ok(header(3)));
         assert_eq!(Header::decode(&bytes, 78), Err(HeaderError::Damaged));
         assert_eq!(header(3).record_len(), 72);
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_damage() {
+        for wrong in [
+            Header {
+                seq: u64::MAX,
+                ..header(3)
+            },
+            Header {
+                head_len: u32::MAX,
+                ..header(3)
+            },
+            Header {
+                body_len: u32::MAX,
+                ..header(3)
+            },
+        ] {
+            let decoded = Header::decode(&wrong.encode(), 77);
+            assert_eq!(decoded, Err(HeaderError::Damaged));
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! `segments/<number>-<salt>.log`, number as ten decimal digits, salt as sixteen hexadecimal
 //! ones. Numbers rise and are never used again.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -12,6 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::record::{ALIGN, HEADER_BYTES, Header, HeaderError};
 
+/// Largest number of a segment. There is always one behind it, and nobody writes so many.
+pub(super) const SEGMENT_NUMBER_MAX: u32 = u32::MAX - 1;
+
 /// A segment's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct SegmentName {
@@ -20,18 +24,25 @@ pub(super) struct SegmentName {
 }
 
 impl SegmentName {
-    pub(super) fn parse(name: &str) -> Option<Self> {
-        let (number, salt) = name.strip_suffix(".log")?.split_once('-')?;
-        let digits = number.len() == 10 && salt.len() == 16;
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (number, salt) = text.strip_suffix(".log")?.split_once('-')?;
         let name = Self {
             number: number.parse().ok()?,
             salt: u64::from_str_radix(salt, 16).ok()?,
         };
-        (digits && name.number != 0).then_some(name)
+        // As we write it and not otherwise: the file is found again by its numbers.
+        let ours = (1..=SEGMENT_NUMBER_MAX).contains(&name.number) && name.to_string() == text;
+        ours.then_some(name)
     }
 
     pub(super) fn path(self, dir: &Path) -> PathBuf {
-        dir.join(format!("{:010}-{:016x}.log", self.number, self.salt))
+        dir.join(self.to_string())
+    }
+}
+
+impl fmt::Display for SegmentName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:010}-{:016x}.log", self.number, self.salt)
     }
 }
 
@@ -200,4 +211,30 @@ pub(super) fn read_exact(file: &File, at: u64, len: usize) -> io::Result<Vec<u8>
     let mut data = vec![0; len];
     file.read_exact_at(&mut data, at)?;
     Ok(data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        for number in [1, 77, SEGMENT_NUMBER_MAX] {
+            let name = SegmentName { number, salt: 0xab };
+            assert_eq!(SegmentName::parse(&name.to_string()), Some(name));
+        }
+        // Each of these names no file that we would find again, or none that we could follow.
+        for wrong in [
+            "+000000001-00000000000000ab.log",
+            "0000000001-+0000000000000ab.log",
+            "0000000001-00000000000000AB.log",
+            "1-ab.log",
+            "0000000000-00000000000000ab.log",
+            "4294967295-00000000000000ab.log",
+            "0000000001-00000000000000ab.log.part",
+            "lost+found",
+        ] {
+            assert_eq!(SegmentName::parse(wrong), None, "{wrong}");
+        }
+    }
 }
