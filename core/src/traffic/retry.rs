@@ -101,10 +101,12 @@ impl Schedule {
                 let (mut ms, max) = (first.as_millis(), max.as_millis());
                 let factor = u128::from((*factor_percent).max(100));
                 for _ in 1..number {
-                    if ms >= max || factor == 100 {
+                    let longer = ms.saturating_mul(factor) / 100;
+                    // A wait of a few milliseconds and a small factor don't grow at all.
+                    if ms >= max || longer == ms {
                         break;
                     }
-                    ms = ms.saturating_mul(factor) / 100;
+                    ms = longer;
                 }
                 Duration::from_millis(u64::try_from(ms.min(max)).unwrap_or(u64::MAX))
             }
@@ -286,6 +288,25 @@ mod tests {
                 if hint.is_none() {
                     prop_assert!(next <= wait + jitter);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_wait_that_does_not_grow_ends_the_search() {
+        for (first, factor_percent) in [(0, 200), (1, 101), (50, 101), (99, 101), (7, 100)] {
+            let schedule = Schedule {
+                waits: Waits::Growing {
+                    first: Duration::from_millis(first),
+                    factor_percent,
+                    max: Duration::from_secs(3600),
+                },
+                ..Schedule::default()
+            };
+            // With a step for each attempt this would take minutes.
+            for _ in 0..100 {
+                let wait = schedule.wait(u32::MAX);
+                assert_eq!(wait, Some(Duration::from_secs(RETRY_WAIT_S_MIN)));
             }
         }
     }
