@@ -1,10 +1,12 @@
-//! Whatever a peer sends and whenever it leaves, each recipient of each transaction has exactly
-//! one outcome, and the session ends.
+//! Whatever a peer sends, however it is cut and whenever it leaves, each recipient of each
+//! transaction has exactly one outcome, nothing counts as delivered whose body was not asked for,
+//! nobody waits without a deadline, and the session ends.
 #![no_main]
 
 use courser_core::mail::address::{Mailbox, ReversePath};
 use courser_core::smtp::client::{
-    EhloName, Envelope, Envelopes, Event, Input, Options, Output, Session, TlsMode, TransactionId,
+    EhloName, Envelope, Envelopes, Event, Input, Options, Outcome, Output,
+    Session, State, TlsMode, TransactionId,
 };
 use courser_core::smtp::command::{MailParams, RcptParams};
 use courser_core::time::{Duration, Instant};
@@ -45,6 +47,9 @@ impl Envelopes for Letters {
     }
 }
 
+/// Deadlines until a session that hears nothing more must be over.
+const DEADLINES_MAX: usize = 12;
+
 /// A session, and what it told of each transaction: outcomes by recipient, whether one spoke for
 /// all, whether it is finished.
 struct World {
@@ -53,6 +58,14 @@ struct World {
     now: Instant,
     told: Vec<(Vec<u8>, bool, bool)>,
     going: Vec<TransactionId>,
+    /// Transactions whose bodies were asked for.
+    bodies: Vec<TransactionId>,
+    wire: Vec<u8>,
+    events: Vec<String>,
+    deadline: Option<Instant>,
+    over: bool,
+    /// Bytes of the peer that are handed in at once.
+    cut: usize,
 }
 
 impl World {
@@ -60,9 +73,24 @@ impl World {
         let mut out = [0; 2048];
         for _ in 0..100_000 {
             match self.session.poll(self.now, &self.letters, &mut out) {
-                Output::Wait(_) | Output::Close => return,
-                Output::Send(n) => assert!(n > 0 && n <= out.len()),
-                Output::SendBody { txn, .. } => self.going.push(txn),
+                Output::Wait(deadline) => {
+                    // Nothing is waited for without a deadline while something is in flight.
+                    assert!(deadline.is_some() || self.session.state() == State::Idle);
+                    self.deadline = deadline;
+                    return;
+                }
+                Output::Close => {
+                    self.over = true;
+                    return;
+                }
+                Output::Send(n) => {
+                    assert!(n > 0 && n <= out.len());
+                    self.wire.extend_from_slice(&out[..n]);
+                }
+                Output::SendBody { txn, .. } => {
+                    self.going.push(txn);
+                    self.bodies.push(txn);
+                }
                 Output::StartTls => {}
                 Output::BufferTooSmall => panic!("OUT_BYTES_MIN was given"),
                 Output::Event(event) => self.note(event),
@@ -72,6 +100,12 @@ impl World {
     }
 
     fn note(&mut self, event: Event) {
+        self.events.push(format!("{event:?}"));
+        if let Event::Recipient { txn, outcome: Outcome::Delivered { .. }, .. }
+        | Event::Message { txn, outcome: Outcome::Delivered { .. }, .. } = event
+        {
+            assert!(self.bodies.contains(&txn), "delivered without its body");
+        }
         match event {
             Event::Recipient { txn, index, .. } => {
                 let (told, spoken, finished) = &mut self.told[txn.0 as usize];
@@ -116,14 +150,16 @@ impl World {
             5 => drop(self.session.handle(self.now, Input::TlsFailed)),
             6 => drop(self.session.handle(self.now, Input::Closed)),
             _ => {
-                let mut rest = bytes;
-                while !rest.is_empty() {
-                    let taken = self
-                        .session
-                        .handle(self.now, Input::Received(rest))
-                        .unwrap();
-                    rest = &rest[taken..];
-                    self.drain();
+                for piece in bytes.chunks(self.cut) {
+                    let mut rest = piece;
+                    while !rest.is_empty() {
+                        let taken = self
+                            .session
+                            .handle(self.now, Input::Received(rest))
+                            .unwrap();
+                        rest = &rest[taken..];
+                        self.drain();
+                    }
                 }
             }
         }
@@ -131,8 +167,9 @@ impl World {
     }
 }
 
-fuzz_target!(|input: (u8, Vec<(u8, Vec<u8>)>)| {
-    let (flags, steps) = input;
+type Steps = (u8, Vec<(u8, Vec<u8>)>);
+
+fn play((flags, steps): &Steps, cut: usize) -> World {
     let mut options = Options::new(EhloName::new("a.example").unwrap());
     options.lmtp = flags & 1 != 0;
     options.pipelining = flags & 2 == 0;
@@ -146,14 +183,44 @@ fuzz_target!(|input: (u8, Vec<(u8, Vec<u8>)>)| {
         now: Instant::ZERO,
         told: Vec::new(),
         going: Vec::new(),
+        bodies: Vec::new(),
+        wire: Vec::new(),
+        events: Vec::new(),
+        deadline: None,
+        over: false,
+        cut,
     };
+    world.drain();
     if flags & 16 == 0 {
         world.step(7, b"220 mx\r\n");
         world.step(7, b"250-mx\r\n250-PIPELINING\r\n250 CHUNKING\r\n");
     }
-    for (kind, bytes) in &steps {
+    for (kind, bytes) in steps {
         world.step(*kind, bytes);
     }
-    world.step(6, b"");
+    if flags & 32 == 0 {
+        world.step(6, b"");
+    } else {
+        // Deadlines alone bring it to its end.
+        world.session.quit();
+        world.drain();
+        for _ in 0..DEADLINES_MAX {
+            if world.over {
+                break;
+            }
+            world.now = world.deadline.expect("a deadline").max(world.now);
+            world.session.handle(world.now, Input::DeadlinePassed).unwrap();
+            world.drain();
+        }
+        assert!(world.over, "{:?}", world.session.state());
+    }
     assert!(world.told.iter().all(|(_, _, finished)| *finished));
+    world
+}
+
+fuzz_target!(|input: Steps| {
+    let whole = play(&input, usize::MAX);
+    let pieces = play(&input, 1);
+    assert_eq!(whole.events, pieces.events);
+    assert_eq!(whole.wire, pieces.wire);
 });

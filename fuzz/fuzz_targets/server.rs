@@ -1,10 +1,13 @@
 //! The submission session under any input and any order of calls: no panic, no poll without end,
-//! and the octets of each message are as many as it says.
+//! and the octets of each message are as many as it says. Time alone ends every session. What the
+//! client sends is understood the same however it is cut, and nothing is passed on that another
+//! server could read as two messages.
 //!
 //! The input is a list of calls: a byte that says which, and for what the client sends a length
 //! and that many bytes.
 #![no_main]
 
+use courser_core::smtp::command::BodyType;
 use courser_core::smtp::extension::AuthMechanisms;
 use courser_core::smtp::reply::{EnhancedCode, Reply, ReplyCode};
 use courser_core::smtp::server::{Event, Input, Options, Output, Session};
@@ -53,10 +56,130 @@ fn answer(which: u8) -> Input<'static> {
     }
 }
 
+/// Deadlines until a session that hears nothing more must be over.
+const DEADLINES_MAX: usize = 4;
+
+/// An application that says yes to everything.
+#[derive(Debug, Default, PartialEq)]
+struct Agreed {
+    told: Vec<String>,
+    sent: Vec<u8>,
+    body: Vec<u8>,
+    binary: bool,
+    over: bool,
+}
+
+impl Agreed {
+    /// Plays what the client sends, `cut` bytes at a time, until it waits for more.
+    fn play(options: Options, client: &[u8], cut: usize) -> Self {
+        let mut it = Self::default();
+        let mut session = Session::new(Instant::ZERO, options);
+        let (mut buffer, mut out) = (Vec::new(), [0; 300]);
+        it.drain(&mut session, &mut buffer, &mut out);
+        for piece in client.chunks(cut) {
+            buffer.extend_from_slice(piece);
+            it.drain(&mut session, &mut buffer, &mut out);
+            if it.over {
+                return it;
+            }
+        }
+        // Nobody says anything any more.
+        let (mut now, mut deadlines) = (Instant::ZERO, 0);
+        loop {
+            match session.poll(now, &buffer, &mut out).1 {
+                Output::Close => return it,
+                Output::Wait(deadline) => {
+                    deadlines += 1;
+                    assert!(deadlines <= DEADLINES_MAX, "time doesn't end it: {session:?}");
+                    now = deadline.expect("it waits for the client").max(now);
+                    session.handle(now, Input::DeadlinePassed).unwrap();
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn drain(&mut self, session: &mut Session, buffer: &mut Vec<u8>, out: &mut [u8]) {
+        let now = Instant::ZERO;
+        loop {
+            let (consumed, output) = session.poll(now, buffer, out);
+            let mut answer = None;
+            match output {
+                Output::Send(n) => self.sent.extend_from_slice(&out[..n]),
+                Output::Wait(_) => {
+                    buffer.drain(..consumed);
+                    return;
+                }
+                Output::Close | Output::StartTls => {
+                    self.over = true;
+                    return;
+                }
+                Output::Event(Event::Body(part)) => self.body.extend_from_slice(part),
+                Output::Event(event) => {
+                    self.told.push(format!("{event:?}"));
+                    match event {
+                        Event::Hello { .. } | Event::Rcpt(..) => answer = Some(Input::Accept),
+                        Event::Mail(_, params) => {
+                            self.binary = params.body == Some(BodyType::BinaryMime);
+                            answer = Some(Input::Accept);
+                        }
+                        Event::BodyStart => self.body.clear(),
+                        Event::BodyEnd { .. } => {
+                            self.told.push(format!("{:?}", self.body));
+                            if !self.binary {
+                                self.lines_are_whole();
+                            }
+                            answer = Some(Input::Accept);
+                        }
+                        Event::Auth { .. } | Event::AuthResponse(_) => {
+                            answer = Some(Input::AuthFailed);
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            buffer.drain(..consumed);
+            if let Some(answer) = answer {
+                session.handle(now, answer).unwrap();
+            }
+        }
+    }
+
+    /// What is passed on has no line end but CRLF, so every server sees the same lines in it.
+    fn lines_are_whole(&self) {
+        let body = &self.body;
+        for (i, b) in body.iter().enumerate() {
+            match b {
+                b'\n' => assert!(i > 0 && body[i - 1] == b'\r', "a bare LF"),
+                b'\r' => assert_eq!(body.get(i + 1), Some(&b'\n'), "a bare CR"),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// What the client says in all of the calls.
+fn client(mut data: &[u8]) -> Vec<u8> {
+    let mut said = Vec::new();
+    while let Some((&call, rest)) = data.split_first() {
+        let len = if call < 128 { rest.len().min(call.into()) } else { 0 };
+        said.extend_from_slice(&rest[..len]);
+        data = &rest[len..];
+    }
+    said
+}
+
 fuzz_target!(|data: &[u8]| {
     let Some((&flags, mut data)) = data.split_first() else {
         return;
     };
+    let client = client(data);
+    let whole = Agreed::play(options(flags), &client, usize::MAX);
+    for cut in [1, usize::from(flags % 61) + 2] {
+        let pieces = Agreed::play(options(flags), &client, cut);
+        assert_eq!(whole.told, pieces.told, "cut by {cut}");
+        assert_eq!(whole.sent, pieces.sent, "cut by {cut}");
+    }
     let mut session = Session::new(Instant::ZERO, options(flags));
     let (mut now, mut buffer, mut out) = (Instant::ZERO, Vec::new(), [0; 64]);
     let mut octets = 0;
