@@ -1,69 +1,12 @@
 //! What one decision of the scheduler costs with a thousand and with a million deliveries queued:
 //! the same, apart from the processor's caches.
 
+use courser_bench::scheduler::{due, new, scheduler};
 use courser_core::time::{Duration, Instant};
 use courser_core::traffic::bucket::{Bucket, Rate};
-use courser_core::traffic::scheduler::*;
+use courser_core::traffic::scheduler::{New, Report};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
-
-const SITES: u32 = 100;
-
-fn new(n: u32) -> New {
-    New {
-        message: n,
-        recipient: 0,
-        dest: DestId(n % SITES),
-        pool: PoolId(0),
-        source: None,
-        tenant: TenantId(n % 17),
-        campaign: CampaignId(n % 31),
-        class: Class::ALL[n as usize % 3],
-        attempts: 0,
-        due: Instant::ZERO,
-        expires: Instant::FAR,
-        hold: false,
-    }
-}
-
-fn scheduler() -> Scheduler {
-    let mut s = Scheduler::new(Config {
-        sessions_max: 1000,
-        limits: Limits {
-            message_rate: Some(Rate::new(1_000_000_000, 1)),
-            connection_rate: None,
-            messages_per_connection: u32::MAX,
-            ..Limits::default()
-        },
-        ..Config::default()
-    });
-    s.set_pool(PoolId(0), &[(SourceId(0), 2), (SourceId(1), 1)]);
-    for n in 0..SITES {
-        let route = Route {
-            site: SiteId(n),
-            gate: GateId(n / 2),
-            valid_until: Instant::FAR,
-        };
-        s.route(DestId(n), route);
-    }
-    s
-}
-
-/// With so many due deliveries in the lanes, and sessions that serve them.
-fn due(n: u32) -> (Scheduler, Vec<SessionId>) {
-    let mut s = scheduler();
-    for i in 0..n {
-        let _ = s.enqueue(Instant::ZERO, new(i));
-    }
-    let mut sessions = Vec::new();
-    while let Some(action) = s.poll(Instant::ZERO) {
-        if let Action::Open(open) = action {
-            let _ = s.opened(Instant::ZERO, open.session);
-            sessions.push(open.session);
-        }
-    }
-    (s, sessions)
-}
 
 fn decisions(c: &mut Criterion) {
     let mut group = c.benchmark_group("scheduler");

@@ -4,12 +4,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use courser::spool::{
-    CommitSink, Committed, Envelope, EnvelopeFields, Options, RecipientFields, Spool, Store,
-};
+use courser::spool::{CommitSink, Committed, Options, Spool, Store};
+use courser_bench::spool::{BODY, envelope};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-
-const BODY: usize = 10_000;
 
 struct Sink(Sender<Vec<Committed>>);
 
@@ -23,25 +20,6 @@ fn listen(spool: &Spool) -> Receiver<Vec<Committed>> {
     let (send, receive) = channel();
     spool.register_sink(0, Box::new(Sink(send)));
     receive
-}
-
-fn envelope(id: u64) -> Envelope {
-    let address = "somebody.else@example.net".into();
-    let fields = EnvelopeFields {
-        id,
-        sender: "bounces+4711@news.example.org".into(),
-        tenant: "acme".into(),
-        campaign: "spring".into(),
-        stream: "bulk".into(),
-        helo: "app.example.org".into(),
-        body_len: BODY as u64,
-        recipients: vec![RecipientFields {
-            address,
-            ..RecipientFields::default()
-        }],
-        ..EnvelopeFields::default()
-    };
-    fields.encode().expect("an envelope within its bounds")
 }
 
 /// Appends so many messages at once and waits until all are synced; their ids.

@@ -1,1 +1,28 @@
 //! Criterion benches and load runs for Courser.
+//!
+//! What is measured is made here, so that the benches, which measure time, and the program
+//! `instructions`, which counts instructions, measure the same.
+//!
+//! | Module | What is in it |
+//! |---|---|
+//! | [`server`] | submission sessions |
+//! | [`client`] | delivery sessions |
+//! | [`scheduler`] | deliveries that wait for their turn |
+//! | [`dns`] | a resolver and its server |
+//! | [`mail`] | header fields and reports |
+//! | [`verdict`] | replies to judge |
+//! | [`spool`] | envelopes |
+//! | [`events`] | a delivery's event |
+//! | [`cases`] | the functions whose instructions are counted |
+//! | [`callgrind`] | counting them |
+
+pub mod callgrind;
+pub mod cases;
+pub mod client;
+pub mod dns;
+pub mod events;
+pub mod mail;
+pub mod scheduler;
+pub mod server;
+pub mod spool;
+pub mod verdict;

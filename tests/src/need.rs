@@ -18,6 +18,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("smtp-source", "postfix"),
     ("python3", "python3"),
     ("strace", "strace"),
+    ("valgrind", "valgrind"),
     ("zstd", "zstd"),
 ];
 
