@@ -347,7 +347,7 @@ impl Drop for Resolving {
 }
 
 /// What a route that can't be found means for the deliveries.
-fn route_verdict(error: &RouteError) -> Verdict {
+pub fn route_verdict(error: &RouteError) -> Verdict {
     let cause = match error.fault {
         Fault::NullMx => LocalCause::NullMx,
         Fault::NoSuchDomain | Fault::BadName => LocalCause::NoSuchDomain,

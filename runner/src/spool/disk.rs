@@ -1,7 +1,7 @@
 //! The few calls through which the spool changes the disk, as a seam: tests put a failing disk
 //! in their place ([`Options::disk`](super::Options::disk)); everybody else uses [`Os`].
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, IoSlice};
 use std::path::Path;
 
@@ -19,6 +19,20 @@ pub trait Disk: Send + Sync {
     /// `pwritev`: writes some of `bufs` at `offset`.
     fn write_at(&self, file: &File, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
         Ok(rustix::io::pwritev(file, bufs, offset)?)
+    }
+
+    /// `open` of a file that isn't there yet, for reading and writing.
+    fn create(&self, path: &Path) -> io::Result<File> {
+        File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(path)
+    }
+
+    /// `unlink`.
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
     }
 
     /// `fdatasync`.

@@ -65,6 +65,7 @@ pub mod record;
 mod recover;
 mod room;
 mod segment;
+mod stepped;
 mod store;
 mod syncer;
 mod writer;
@@ -76,6 +77,8 @@ pub use envelope::{
 };
 pub use record::{Deferral, Outcome, OutcomeKind};
 pub use recover::{Damage, DamageKind, OpenDelivery, RecoveredMessage, Recovery};
+#[doc(hidden)]
+pub use stepped::{Pending, Stepped};
 pub use store::{
     BodyLocation, Options, ReadError, Spool, SpoolError, SpoolState, SpoolStatus, Store,
 };

@@ -1,11 +1,10 @@
 //! Laying out records and writing them, with the books that go with it.
 
 use std::collections::HashSet;
-use std::fs::OpenOptions;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
@@ -228,7 +227,7 @@ impl Writer {
             && before.synced() < *end
             && self.shared.failed().is_none()
         {
-            std::thread::sleep(Duration::from_millis(1));
+            (self.nap)(&self.shared);
         }
         let (active, at) = make_segment(&self.shared, self.next_segment, self.seq)?;
         self.ledger.open(active.name, at);
@@ -316,15 +315,12 @@ pub(super) fn make_segment(
         body_crc: 0,
         synced: 0,
     };
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .open(&path)?;
+    let disk = &shared.options.disk;
+    let file = disk.create(&path)?;
     let bytes = header.encode();
     let mut slices = [IoSlice::new(&bytes), IoSlice::new(&head)];
-    if let Err(e) = write_all(&*shared.options.disk, &file, &mut slices, 0) {
-        let _ = std::fs::remove_file(&path);
+    if let Err(e) = write_all(&**disk, &file, &mut slices, 0) {
+        let _ = disk.remove(&path);
         return Err(e);
     }
     lock(&shared.salts).insert(name.number, name.salt);

@@ -6,10 +6,10 @@
 //! sync, so commits are never behind more than [`SLICE_BYTES`] of copies.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 
 use super::batch::Moved;
 use super::record::{
@@ -54,43 +54,111 @@ impl Jobs {
 pub(super) struct Reclaimer {
     shared: Arc<Shared>,
     jobs: Receiver<Job>,
+    doing: Option<Doing>,
+}
+
+/// A job that waits until everything that was written so far is synced.
+struct Doing {
+    what: What,
+    synced: Receiver<bool>,
+}
+
+enum What {
+    Unlink(Vec<SegmentName>),
+    Compact(Box<Compacting>),
 }
 
 impl Reclaimer {
     pub(super) fn new(shared: Arc<Shared>) -> (Self, Jobs) {
         let (send, jobs) = sync_channel(1);
-        (Self { shared, jobs }, Jobs(send))
+        let reclaimer = Self {
+            shared,
+            jobs,
+            doing: None,
+        };
+        (reclaimer, Jobs(send))
     }
 
-    pub(super) fn run(self) {
+    pub(super) fn run(mut self) {
         while let Ok(job) = self.jobs.recv() {
-            match job {
-                Job::Unlink(names) => self.unlink(names),
-                Job::Compact(name) => {
-                    let how = self.compact(name).unwrap_or_else(|error| {
-                        tracing::error!(segment = name.number, %error, "a segment of the spool can't be read; it is left where it is");
-                        Compacted::Unreadable
-                    });
-                    self.shared.push_compacted(name.number, how);
-                }
+            self.begin(job);
+            while let Some(doing) = self.doing.take() {
+                let synced = doing.synced.recv() == Ok(true);
+                self.go_on(doing.what, synced);
             }
         }
     }
 
-    /// Waits until everything that was written so far is synced.
-    fn synced(&self, moved: Vec<Moved>) -> bool {
-        let (send, done) = sync_channel(1);
-        self.shared.push_moved(moved, send);
-        done.recv() == Ok(true)
+    /// Does one thing, if there is one that needn't wait; whether there was.
+    pub(super) fn step(&mut self) -> bool {
+        match self.doing.take() {
+            Some(doing) => match doing.synced.try_recv() {
+                Err(TryRecvError::Empty) => {
+                    self.doing = Some(doing);
+                    return false;
+                }
+                synced => self.go_on(doing.what, synced == Ok(true)),
+            },
+            None => match self.jobs.try_recv() {
+                Ok(job) => self.begin(job),
+                Err(_) => return false,
+            },
+        }
+        true
     }
 
-    fn unlink(&self, names: Vec<SegmentName>) {
+    fn begin(&mut self, job: Job) {
+        match job {
+            // What ended the messages in them may not be on disk yet.
+            Job::Unlink(names) => self.wait(What::Unlink(names), Vec::new()),
+            Job::Compact(name) => match Compacting::open(&self.shared, name) {
+                Ok(compacting) => self.copy_on(Box::new(compacting)),
+                Err(error) => self.unreadable(name, &error),
+            },
+        }
+    }
+
+    fn go_on(&mut self, what: What, synced: bool) {
+        match what {
+            What::Unlink(names) => self.unlink(names, synced),
+            What::Compact(compacting) if synced && !compacting.over => self.copy_on(compacting),
+            What::Compact(compacting) => {
+                let how = match synced {
+                    true => Compacted::Done,
+                    false => Compacted::Refused,
+                };
+                self.shared.push_compacted(compacting.name.number, how);
+            }
+        }
+    }
+
+    /// Waits until `moved` and everything that was written so far is synced.
+    fn wait(&mut self, what: What, moved: Vec<Moved>) {
+        let (send, synced) = sync_channel(1);
+        self.shared.push_moved(moved, send);
+        self.doing = Some(Doing { what, synced });
+    }
+
+    fn copy_on(&mut self, mut compacting: Box<Compacting>) {
+        match compacting.slice(&self.shared) {
+            Ok(slice) => self.wait(What::Compact(compacting), slice),
+            Err(error) => self.unreadable(compacting.name, &error),
+        }
+    }
+
+    fn unreadable(&self, name: SegmentName, error: &io::Error) {
+        tracing::error!(segment = name.number, %error, "a segment of the spool can't be read; it is left where it is");
+        self.shared
+            .push_compacted(name.number, Compacted::Unreadable);
+    }
+
+    fn unlink(&self, names: Vec<SegmentName>, synced: bool) {
         let dir = self.shared.segments_dir();
+        let disk = &self.shared.options.disk;
         let mut gone = Vec::new();
-        // What ended the messages in them may not be on disk yet.
-        if self.synced(Vec::new()) {
+        if synced {
             for name in names {
-                match fs::remove_file(name.path(&dir)) {
+                match disk.remove(&name.path(&dir)) {
                     Ok(()) => gone.push(name.number),
                     Err(e) if e.kind() == io::ErrorKind::NotFound => gone.push(name.number),
                     Err(error) => {
@@ -99,53 +167,62 @@ impl Reclaimer {
                 }
             }
             // Tombstones elsewhere may go only when these are gone for good.
-            if let Err(error) = self.shared.options.disk.sync_dir(&dir) {
+            if let Err(error) = disk.sync_dir(&dir) {
                 tracing::error!(%error, "the spool's folder couldn't be synced");
                 gone.clear();
             }
         }
         self.shared.push_unlinked(gone);
     }
+}
 
-    fn compact(&self, name: SegmentName) -> io::Result<Compacted> {
-        let file = File::open(name.path(&self.shared.segments_dir()))?;
+/// A segment that is being copied forward.
+struct Compacting {
+    name: SegmentName,
+    file: Arc<File>,
+    scanner: Scanner<Arc<File>>,
+    last: HashMap<Key, Rank>,
+    /// The last slice was given out.
+    over: bool,
+}
+
+impl Compacting {
+    fn open(shared: &Shared, name: SegmentName) -> io::Result<Self> {
+        let file = Arc::new(File::open(name.path(&shared.segments_dir()))?);
         let len = file.metadata()?.len();
-        let last = last_outcomes(&file, name, len)?;
+        Ok(Self {
+            name,
+            last: last_outcomes(&file, name, len)?,
+            scanner: Scanner::new(file.clone(), name.salt, len),
+            file,
+            over: false,
+        })
+    }
+
+    /// What is copied next.
+    fn slice(&mut self, shared: &Shared) -> io::Result<Vec<Moved>> {
         let mut slice = Vec::new();
         let mut size = 0;
-        let mut scanner = Scanner::new(&file, name.salt, len);
-        while let Some(found) = scanner.next()? {
+        while let Some(found) = self.scanner.next()? {
             let Found::Record { at, header } = found else {
                 continue;
             };
-            let Some(moved) = self.copy(&mut scanner, &file, name, at, header, &last)? else {
+            let Some(moved) = self.copy(shared, at, header)? else {
                 continue;
             };
             size += moved.head.as_ref().map_or(0, Vec::len) + moved.body.len() + HEADER_BYTES;
             slice.push(moved);
             if size >= SLICE_BYTES {
-                if !self.synced(std::mem::take(&mut slice)) {
-                    return Ok(Compacted::Refused);
-                }
-                size = 0;
+                return Ok(slice);
             }
         }
-        Ok(match self.synced(slice) {
-            true => Compacted::Done,
-            false => Compacted::Refused,
-        })
+        self.over = true;
+        Ok(slice)
     }
 
     /// The copy of a record, if it looks alive.
-    fn copy(
-        &self,
-        scanner: &mut Scanner<'_>,
-        file: &File,
-        name: SegmentName,
-        at: u64,
-        header: Header,
-        last: &HashMap<Key, Rank>,
-    ) -> io::Result<Option<Moved>> {
+    fn copy(&mut self, shared: &Shared, at: u64, header: Header) -> io::Result<Option<Moved>> {
+        let (name, scanner, file) = (self.name, &mut self.scanner, &self.file);
         let mut moved = Moved {
             from: name.number,
             at,
@@ -154,7 +231,7 @@ impl Reclaimer {
             body: Vec::new(),
             of: 0,
         };
-        let place = self.shared.index.place(header.id);
+        let place = shared.index.place(header.id);
         match header.kind {
             Kind::Meta | Kind::Void => return Ok(None),
             Kind::Message => {
@@ -167,7 +244,7 @@ impl Reclaimer {
                 if crc32c::crc32c(&moved.body) != header.body_crc {
                     // It is copied with its wrong checksum, so that whoever reads it is told.
                     let to = body_at + u64::from(header.body_len);
-                    self.shared.set_aside(file, name.number, at, to);
+                    shared.set_aside(file, name.number, at, to);
                     tracing::error!(
                         id = header.id,
                         segment = name.number,
@@ -181,7 +258,7 @@ impl Reclaimer {
                 }
                 let mut outcomes = decode_outcomes(scanner.head()?).unwrap_or_default();
                 outcomes.retain(|o| {
-                    last.get(&(header.id, o.recipient, o.kind.class()))
+                    self.last.get(&(header.id, o.recipient, o.kind.class()))
                         == Some(&(o.kind.ends(), header.seq))
                 });
                 if !outcomes.is_empty() {

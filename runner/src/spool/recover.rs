@@ -491,6 +491,7 @@ impl Scanning<'_> {
             }
         }
         messages.sort_unstable_by_key(|m| m.envelope.id());
+        self.scan.finished.sort_unstable();
         self.scan.recovery.messages = messages;
         self.scan
     }

@@ -4,7 +4,6 @@ use std::fs::OpenOptions;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use super::store::SpoolState;
 use super::writer::Writer;
@@ -27,7 +26,7 @@ impl Writer {
     pub(super) fn look_at_room_for(&mut self, more: u64) {
         let shared = self.shared.clone();
         let options = &shared.options;
-        self.room_looked = Instant::now();
+        self.room_looked = self.now;
         let Ok(room) = options.disk.room(&shared.dir) else {
             return;
         };

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::ops::Deref;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -77,8 +78,8 @@ pub(super) enum Found {
 }
 
 /// Walks over the records of a segment without reading bodies.
-pub(super) struct Scanner<'a> {
-    file: &'a File,
+pub(super) struct Scanner<F> {
+    file: F,
     salt: u64,
     len: u64,
     at: u64,
@@ -92,8 +93,8 @@ pub(super) struct Scanner<'a> {
 const CHUNK_MIN: usize = 4 << 10;
 const CHUNK_MAX: usize = 256 << 10;
 
-impl<'a> Scanner<'a> {
-    pub(super) fn new(file: &'a File, salt: u64, len: u64) -> Self {
+impl<F: Deref<Target = File>> Scanner<F> {
+    pub(super) fn new(file: F, salt: u64, len: u64) -> Self {
         Self {
             file,
             salt,

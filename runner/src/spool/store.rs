@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
@@ -383,6 +383,55 @@ impl Store {
     /// The spool is in use, of a later version, or the system refuses. Damage is no error.
     pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<(Spool, Recovery), SpoolError> {
         let dir = dir.as_ref();
+        let now_ms = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| d.as_millis() as u64);
+        let nap = |_: &Shared| std::thread::sleep(Duration::from_millis(1));
+        let Opened {
+            shared,
+            writer,
+            reclaimer,
+            recovery,
+        } = Opened::new(dir, options, Instant::now(), now_ms, nap)?;
+        let syncer = Syncer::new(shared.clone());
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            let guard = FailOnPanic(shared.clone());
+            let run = move || {
+                let _guard = guard;
+                run();
+            };
+            std::thread::Builder::new()
+                .name(name.into())
+                .spawn(run)
+                .map_err(SpoolError::io(dir))
+        };
+        let threads = vec![
+            spawn("spool-write", Box::new(move || writer.run()))?,
+            spawn("spool-reclaim", Box::new(move || reclaimer.run()))?,
+            spawn("spool-sync", Box::new(move || syncer.run()))?,
+        ];
+        Ok((Spool::new(shared, threads), recovery))
+    }
+}
+
+/// A spool that was read, before anything drives it.
+pub(super) struct Opened {
+    pub(super) shared: Arc<Shared>,
+    pub(super) writer: Writer,
+    pub(super) reclaimer: Reclaimer,
+    pub(super) recovery: Recovery,
+}
+
+impl Opened {
+    /// See [`Store::open`]. `nap` is called while the writer can do nothing before the syncer has
+    /// worked.
+    pub(super) fn new(
+        dir: &Path,
+        options: Options,
+        now: Instant,
+        now_ms: u64,
+        nap: fn(&Shared),
+    ) -> Result<Self, SpoolError> {
         if !(64 << 10..=16 << 30).contains(&options.segment_bytes) {
             return Err(SpoolError::Option(
                 "segment_bytes must lie between 64 kB and 16 GiB",
@@ -404,9 +453,6 @@ impl Store {
         }
 
         let mut found = recover::scan(dir, &options)?;
-        let now_ms = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |d| d.as_millis() as u64);
         let shared = Arc::new(Shared {
             dir: dir.into(),
             queue: Mutex::default(),
@@ -443,30 +489,16 @@ impl Store {
             found.next_segment,
             found.next_seq,
             jobs,
+            now,
+            nap,
         )?;
         writer.finish_recovered(found.finished);
-        let syncer = Syncer::new(shared.clone());
-        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
-            let guard = FailOnPanic(shared.clone());
-            let run = move || {
-                let _guard = guard;
-                run();
-            };
-            std::thread::Builder::new()
-                .name(name.into())
-                .spawn(run)
-                .map_err(SpoolError::io(dir))
-        };
-        let threads = vec![
-            spawn("spool-write", Box::new(move || writer.run()))?,
-            spawn("spool-reclaim", Box::new(move || reclaimer.run()))?,
-            spawn("spool-sync", Box::new(move || syncer.run()))?,
-        ];
-        let handle = Handle {
-            shared: shared.clone(),
-            threads: Mutex::new(threads),
-        };
-        Ok((Spool(Arc::new(handle)), found.recovery))
+        Ok(Self {
+            shared,
+            writer,
+            reclaimer,
+            recovery: found.recovery,
+        })
     }
 }
 
@@ -560,6 +592,11 @@ impl std::fmt::Debug for Spool {
 }
 
 impl Spool {
+    pub(super) fn new(shared: Arc<Shared>, threads: Vec<JoinHandle<()>>) -> Self {
+        let threads = Mutex::new(threads);
+        Self(Arc::new(Handle { shared, threads }))
+    }
+
     /// A new message id: never given before by this spool, and larger than all before it.
     pub fn next_id(&self) -> u64 {
         self.0.shared.next_id.fetch_add(1, Ordering::Relaxed)

@@ -17,35 +17,30 @@ pub const OUTCOME_SYNC_MS: u64 = 50;
 /// Syncs what was written and tells those who wait.
 pub(super) struct Syncer {
     shared: Arc<Shared>,
+    /// When what was written and nobody waits for is synced.
+    pub(super) due: Option<Instant>,
 }
 
 impl Syncer {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        Self { shared, due: None }
     }
 
-    pub(super) fn run(self) {
-        let mut held: Vec<Written> = Vec::new();
-        let mut due: Option<Instant> = None;
+    pub(super) fn run(mut self) {
+        let shared = self.shared.clone();
         loop {
-            let mut queue = lock(&self.shared.queue);
+            let mut queue = lock(&shared.queue);
             queue.syncing = false;
             if std::mem::take(&mut queue.writer_gathers) {
-                self.shared.writer_wake.notify_one();
+                shared.writer_wake.notify_one();
             }
-            loop {
-                held.append(&mut queue.written);
-                if due.is_none() && held.iter().any(|w| w.segment.is_some()) {
-                    due = Some(Instant::now() + Duration::from_millis(OUTCOME_SYNC_MS));
-                }
-                let urgent = held.iter().any(|w| w.durable || w.segment.is_none());
-                if urgent || queue.writer_done {
+            while !queue.writer_done {
+                let now = Instant::now();
+                if self.is_ready(&queue.written, now) {
                     break;
                 }
-                let now = Instant::now();
-                let wake = &self.shared.syncer_wake;
-                queue = match due {
-                    Some(due) if now >= due => break,
+                let wake = &shared.syncer_wake;
+                queue = match self.due {
                     Some(due) => {
                         wake.wait_timeout(queue, due - now)
                             .unwrap_or_else(PoisonError::into_inner)
@@ -54,78 +49,90 @@ impl Syncer {
                     None => wake.wait(queue).unwrap_or_else(PoisonError::into_inner),
                 };
             }
-            if held.is_empty() && queue.writer_done {
+            if queue.written.is_empty() && queue.writer_done {
                 return;
             }
             queue.syncing = true;
+            let written = std::mem::take(&mut queue.written);
             drop(queue);
-            due = None;
-            self.commit(std::mem::take(&mut held));
+            self.commit(written);
         }
     }
 
-    fn commit(&self, written: Vec<Written>) {
-        let shared = &self.shared;
-        let mut error = shared.failed();
-        if error.is_none()
-            && let Err(e) = self.sync(&written)
-        {
-            let reason: Arc<str> =
-                format!("syncing {}: {e}", shared.segments_dir().display()).into();
-            shared.set_state(SpoolState::Failed {
-                reason: reason.clone(),
-            });
-            error = Some(reason);
+    /// Whether what was written is to be synced now: somebody waits for it, or its time has come.
+    pub(super) fn is_ready(&mut self, written: &[Written], now: Instant) -> bool {
+        if self.due.is_none() && written.iter().any(|w| w.segment.is_some()) {
+            self.due = Some(now + Duration::from_millis(OUTCOME_SYNC_MS));
         }
-        if error.is_none() {
-            let records = written.iter().map(|w| w.records).sum();
-            shared.counters.synced.fetch_add(records, Ordering::Relaxed);
-        }
-        let mut by_shard: Vec<Vec<Committed>> = Vec::new();
-        for w in written {
-            for (shard, mut committed) in w.results {
-                if let (Some(reason), Ok(())) = (&error, &committed.result) {
-                    committed.result = Err(AppendError::Failed(reason.clone()));
-                }
-                let shard = usize::from(shard);
-                if by_shard.len() <= shard {
-                    by_shard.resize_with(shard + 1, Vec::new);
-                }
-                by_shard[shard].push(committed);
-            }
-            for notify in w.notify {
-                let _ = notify.try_send(error.is_none());
-            }
-        }
-        let sinks = lock(&shared.sinks);
-        for (shard, results) in by_shard.into_iter().enumerate() {
-            if let (false, Some(Some(sink))) = (results.is_empty(), sinks.get(shard)) {
-                sink.committed(results);
-            }
-        }
+        let urgent = written.iter().any(|w| w.durable || w.segment.is_none());
+        urgent || self.due.is_some_and(|due| now >= due)
     }
 
-    fn sync(&self, written: &[Written]) -> io::Result<()> {
-        let shared = &self.shared;
-        let disk = &shared.options.disk;
-        let mut ends: Vec<(&Arc<SegmentFile>, u64)> = Vec::new();
-        for w in written {
-            let Some(segment) = &w.segment else { continue };
-            match ends.last_mut() {
-                Some((last, end)) if last.name == segment.name => *end = w.end,
-                _ => ends.push((segment, w.end)),
-            }
-        }
-        for (segment, end) in ends {
-            if shared.options.sync {
-                disk.sync_data(&segment.file)?;
-            }
-            shared.counters.commits.fetch_add(1, Ordering::Relaxed);
-            segment.synced.store(end, Ordering::Relaxed);
-        }
-        if shared.options.sync && written.iter().any(|w| w.new_file) {
-            disk.sync_dir(&shared.segments_dir())?;
-        }
-        Ok(())
+    pub(super) fn commit(&mut self, written: Vec<Written>) {
+        self.due = None;
+        commit(&self.shared, written);
     }
+}
+
+/// Syncs what was written and tells those who wait.
+pub(super) fn commit(shared: &Shared, written: Vec<Written>) {
+    let mut error = shared.failed();
+    if error.is_none()
+        && let Err(e) = sync(shared, &written)
+    {
+        let reason: Arc<str> = format!("syncing {}: {e}", shared.segments_dir().display()).into();
+        shared.set_state(SpoolState::Failed {
+            reason: reason.clone(),
+        });
+        error = Some(reason);
+    }
+    if error.is_none() {
+        let records = written.iter().map(|w| w.records).sum();
+        shared.counters.synced.fetch_add(records, Ordering::Relaxed);
+    }
+    let mut by_shard: Vec<Vec<Committed>> = Vec::new();
+    for w in written {
+        for (shard, mut committed) in w.results {
+            if let (Some(reason), Ok(())) = (&error, &committed.result) {
+                committed.result = Err(AppendError::Failed(reason.clone()));
+            }
+            let shard = usize::from(shard);
+            if by_shard.len() <= shard {
+                by_shard.resize_with(shard + 1, Vec::new);
+            }
+            by_shard[shard].push(committed);
+        }
+        for notify in w.notify {
+            let _ = notify.try_send(error.is_none());
+        }
+    }
+    let sinks = lock(&shared.sinks);
+    for (shard, results) in by_shard.into_iter().enumerate() {
+        if let (false, Some(Some(sink))) = (results.is_empty(), sinks.get(shard)) {
+            sink.committed(results);
+        }
+    }
+}
+
+fn sync(shared: &Shared, written: &[Written]) -> io::Result<()> {
+    let disk = &shared.options.disk;
+    let mut ends: Vec<(&Arc<SegmentFile>, u64)> = Vec::new();
+    for w in written {
+        let Some(segment) = &w.segment else { continue };
+        match ends.last_mut() {
+            Some((last, end)) if last.name == segment.name => *end = w.end,
+            _ => ends.push((segment, w.end)),
+        }
+    }
+    for (segment, end) in ends {
+        if shared.options.sync {
+            disk.sync_data(&segment.file)?;
+        }
+        shared.counters.commits.fetch_add(1, Ordering::Relaxed);
+        segment.synced.store(end, Ordering::Relaxed);
+    }
+    if shared.options.sync && written.iter().any(|w| w.new_file) {
+        disk.sync_dir(&shared.segments_dir())?;
+    }
+    Ok(())
 }

@@ -22,7 +22,7 @@ use super::store::{Shared, SpoolError, SpoolState, lock};
 /// made again.
 pub const GATHER_US: u64 = 200;
 /// How often the room on the disk is looked at, at the least.
-const TICK: Duration = Duration::from_millis(500);
+pub(super) const TICK: Duration = Duration::from_millis(500);
 /// How often outcomes that couldn't be written are tried again, and how long messages are
 /// refused after a failed write.
 const RETRY: Duration = Duration::from_millis(250);
@@ -52,6 +52,10 @@ pub(super) struct Writer {
     pub(super) job_runs: bool,
     /// No job before this.
     pub(super) reclaim_after: Option<Instant>,
+    /// When this step began.
+    pub(super) now: Instant,
+    /// Lets the syncer work, when there is nothing to do before it has.
+    pub(super) nap: fn(&Shared),
 }
 
 fn is_full(e: &io::Error) -> bool {
@@ -72,6 +76,8 @@ impl Writer {
         next_segment: u32,
         seq: u64,
         jobs: Jobs,
+        now: Instant,
+        nap: fn(&Shared),
     ) -> Result<Self, SpoolError> {
         let dir = shared.segments_dir();
         let (active, at) =
@@ -92,11 +98,13 @@ impl Writer {
             parked: VecDeque::new(),
             try_again: None,
             reserve_held: false,
-            room_looked: Instant::now(),
+            room_looked: now,
             room_due: 0,
             jobs,
             job_runs: false,
             reclaim_after: None,
+            now,
+            nap,
         };
         writer.ledger.open(writer.active.name, at);
         writer.ledger.shrunk = true;
@@ -123,28 +131,39 @@ impl Writer {
     pub(super) fn run(mut self) {
         loop {
             let (commands, closed) = self.wait();
-            let mut groups = Vec::with_capacity(commands.len());
-            for command in commands {
-                match command {
-                    Command::Append(group) => groups.push(group),
-                    Command::Unlinked(segments) => {
-                        self.job_runs = false;
-                        segments.into_iter().for_each(|s| {
-                            self.ledger.remove(s);
-                            self.shared.forget_segment(s);
-                        });
-                    }
-                    Command::Compacted { segment, how } => self.compacted(segment, how),
-                }
-            }
-            self.tick(closed);
-            self.append(groups);
-            self.consider_reclaiming(closed);
-            self.publish();
+            self.step(Instant::now(), commands, closed);
             if closed {
                 break;
             }
         }
+        self.end();
+    }
+
+    /// Does what the commands say, and what has to be done from time to time.
+    pub(super) fn step(&mut self, now: Instant, commands: Vec<Command>, closing: bool) {
+        self.now = now;
+        let mut groups = Vec::with_capacity(commands.len());
+        for command in commands {
+            match command {
+                Command::Append(group) => groups.push(group),
+                Command::Unlinked(segments) => {
+                    self.job_runs = false;
+                    segments.into_iter().for_each(|s| {
+                        self.ledger.remove(s);
+                        self.shared.forget_segment(s);
+                    });
+                }
+                Command::Compacted { segment, how } => self.compacted(segment, how),
+            }
+        }
+        self.tick(closing);
+        self.append(groups);
+        self.consider_reclaiming(closing);
+        self.publish();
+    }
+
+    /// After the last step.
+    pub(super) fn end(self) {
         if !self.parked.is_empty() {
             tracing::error!(
                 batches = self.parked.len(),
@@ -313,7 +332,7 @@ impl Writer {
                 reason: reason.clone(),
             });
         }
-        self.try_again = Some(Instant::now() + RETRY);
+        self.try_again = Some(self.now + RETRY);
         let append_error = if full {
             AppendError::Full(reason)
         } else {
@@ -395,7 +414,7 @@ impl Writer {
 
     /// What has to be done from time to time.
     fn tick(&mut self, closing: bool) {
-        let now = Instant::now();
+        let now = self.now;
         if self.try_again.is_some_and(|t| now >= t || closing) {
             self.try_again = None;
             let mut parked = std::mem::take(&mut self.parked);
@@ -422,7 +441,7 @@ impl Writer {
         };
         match how {
             // No room, most likely: later.
-            Compacted::Refused => self.reclaim_after = Some(Instant::now() + RECLAIM_RETRY),
+            Compacted::Refused => self.reclaim_after = Some(self.now + RECLAIM_RETRY),
             Compacted::Unreadable => account.stuck = true,
             Compacted::Done if account.needed() > 0 => {
                 account.stuck = true;
@@ -446,10 +465,7 @@ impl Writer {
         if self.job_runs || closing || !self.ledger.shrunk || self.shared.failed().is_some() {
             return;
         }
-        if self
-            .reclaim_after
-            .is_some_and(|after| Instant::now() < after)
-        {
+        if self.reclaim_after.is_some_and(|after| self.now < after) {
             return;
         }
         self.reclaim_after = None;
