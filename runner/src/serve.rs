@@ -302,7 +302,6 @@ async fn control_plane(
         signal(SignalKind::interrupt())?,
         signal(SignalKind::hangup())?,
     );
-    let mut state = SpoolState::Open;
     let mut looks = tokio::time::interval(LOOK);
     let mut reason = String::new();
     let mut drain_ends: Option<tokio::time::Instant> = None;
@@ -356,25 +355,35 @@ async fn control_plane(
             "a shard ended".clone_into(&mut reason);
             break;
         }
-        let now = shared.spool.status().state;
-        if now != state {
-            let (word, why) = match &now {
-                SpoolState::Open => ("open", String::new()),
-                SpoolState::NearlyFull { reason } => ("nearly-full", reason.to_string()),
-                SpoolState::Trouble { reason } => ("trouble", reason.to_string()),
-                SpoolState::Failed { reason } => ("failed", reason.to_string()),
-            };
-            let mut event = vec![Event::now(EventKind::Spool {
-                state: word.into(),
-                reason: why,
-            })];
-            shared.events.send(&mut event).await;
-            state = now;
-        }
+        tell_of_spool(&shared).await;
     }
+    tell_of_spool(&shared).await;
     let _ = stop.send(());
     let _ = tokio::time::timeout(Duration::from_secs(2), serving).await;
     Ok(reason)
+}
+
+/// What became of the spool since this was told last.
+async fn tell_of_spool(shared: &Shared) {
+    let mut events = Vec::new();
+    for now in shared.spool.state_changes() {
+        let (state, reason) = match now {
+            SpoolState::Open => ("open", String::new()),
+            SpoolState::NearlyFull { reason } => ("nearly-full", reason.to_string()),
+            SpoolState::Trouble { reason } => ("trouble", reason.to_string()),
+            SpoolState::Failed { reason } => ("failed", reason.to_string()),
+        };
+        events.push(Event::now(EventKind::Spool {
+            state: state.into(),
+            reason,
+        }));
+    }
+    for damage in shared.spool.new_damage() {
+        events.push(Event::now(EventKind::Damage(Box::new((&damage).into()))));
+    }
+    if !events.is_empty() {
+        shared.events.send(&mut events).await;
+    }
 }
 
 /// Answers the control socket by asking every shard.

@@ -304,6 +304,13 @@ fn a_damaged_body_is_told_to_its_reader_and_set_aside_once() {
             (1, 1)
         );
     }
+    let told = spool.new_damage();
+    assert!(
+        matches!(&told[..], [d] if d.id == Some(id) && d.path == path && d.kind == DamageKind::Corrupt
+            && d.set_aside.as_ref().is_some_and(|p| p.exists())),
+        "{told:?}"
+    );
+    assert_eq!(spool.new_damage(), []);
 }
 
 #[test]

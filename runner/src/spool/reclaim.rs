@@ -244,12 +244,7 @@ impl Compacting {
                 if crc32c::crc32c(&moved.body) != header.body_crc {
                     // It is copied with its wrong checksum, so that whoever reads it is told.
                     let to = body_at + u64::from(header.body_len);
-                    shared.set_aside(file, name.number, at, to);
-                    tracing::error!(
-                        id = header.id,
-                        segment = name.number,
-                        "a message in the spool is damaged; its record was copied to corrupt/"
-                    );
+                    shared.set_aside(file, name.number, at, to, header.id);
                 }
             }
             Kind::Outcomes => {

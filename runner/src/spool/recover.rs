@@ -82,7 +82,7 @@ impl fmt::Display for Damage {
         let what = match self.kind {
             DamageKind::TornTail => "an unfinished write was cut off",
             DamageKind::NotSynced => "a write didn't reach the disk whole and was left out",
-            DamageKind::Corrupt => "a damaged record was left out",
+            DamageKind::Corrupt => "a damaged record",
             DamageKind::Unreadable => "the disk can't read",
         };
         write!(
@@ -564,7 +564,7 @@ fn open_deliveries(envelope: &Envelope, mut outcomes: Vec<(u64, Outcome)>) -> Ve
 }
 
 /// Copies bytes of a segment to `corrupt/`; `true` if they weren't there yet.
-fn keep(
+pub(super) fn keep(
     dir: &Path,
     bytes_max: u64,
     file: &File,
@@ -612,22 +612,4 @@ fn keep(
         return Err(e);
     }
     Ok((path, true))
-}
-
-/// [`keep`] for a spool that is open: true if there is something new to report.
-pub(super) fn set_aside(
-    dir: &Path,
-    bytes_max: u64,
-    file: &File,
-    segment: u32,
-    from: u64,
-    to: u64,
-) -> bool {
-    match keep(dir, bytes_max, file, segment, from, to) {
-        Ok((_, new)) => new,
-        Err(error) => {
-            tracing::error!(%error, segment, from, to, "damaged bytes couldn't be copied to corrupt/");
-            true
-        }
-    }
 }

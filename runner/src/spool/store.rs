@@ -1,6 +1,6 @@
 //! Opening the spool, its handle, and reading from it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -18,13 +18,16 @@ use super::index::{Index, Place};
 use super::queue::Queue;
 use super::reclaim::Reclaimer;
 use super::record::Outcome;
-use super::recover::{self, Recovery};
+use super::recover::{self, Damage, DamageKind, Recovery};
 use super::segment::{SegmentName, read_exact};
 use super::syncer::Syncer;
 use super::writer::Writer;
 
 /// Ids that are set aside at every start, so that none is ever given twice.
 pub(super) const IDS_BLOCK: u64 = 1 << 32;
+
+/// Changes of state, and pieces of damage, that are kept for whoever asks; the oldest go first.
+const UNTOLD_MAX: usize = 64;
 
 /// Settings of the spool.
 #[derive(Clone)]
@@ -252,6 +255,10 @@ pub(super) struct Shared {
     open_files: Mutex<OpenFiles>,
     pub(super) sinks: Mutex<Vec<Option<Box<dyn CommitSink>>>>,
     state: Mutex<SpoolState>,
+    /// States since the last [`Spool::state_changes`], oldest first.
+    changes: Mutex<VecDeque<SpoolState>>,
+    /// What was found since the last [`Spool::new_damage`], oldest first.
+    damage: Mutex<VecDeque<Damage>>,
     accepting: AtomicBool,
     failed: AtomicBool,
     next_id: AtomicU64,
@@ -262,6 +269,14 @@ pub(super) struct Shared {
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn push_bounded<T>(to: &Mutex<VecDeque<T>>, new: T) {
+    let mut list = lock(to);
+    if list.len() >= UNTOLD_MAX {
+        list.pop_front();
+    }
+    list.push_back(new);
 }
 
 impl Shared {
@@ -305,7 +320,11 @@ impl Shared {
             .store(new == SpoolState::Open, Ordering::Release);
         self.failed
             .store(matches!(new, SpoolState::Failed { .. }), Ordering::Release);
-        *state = new;
+        let another = std::mem::discriminant(&*state) != std::mem::discriminant(&new);
+        *state = new.clone();
+        if another {
+            push_bounded(&self.changes, new);
+        }
     }
 
     pub(super) fn ids_below(&self) -> u64 {
@@ -357,16 +376,38 @@ impl Shared {
         Err(last.map_or(ReadError::Unknown, ReadError::Io))
     }
 
-    /// Copies damaged bytes to `corrupt/`; says whether they weren't there already.
-    pub(super) fn set_aside(&self, file: &File, segment: u32, from: u64, to: u64) -> bool {
-        recover::set_aside(
+    /// Copies the damaged record of a message to `corrupt/`, and tells of it unless it is there
+    /// already.
+    pub(super) fn set_aside(&self, file: &File, segment: u32, from: u64, to: u64, id: u64) {
+        let kept = recover::keep(
             &self.dir,
             self.options.corrupt_bytes,
             file,
             segment,
             from,
             to,
-        )
+        );
+        let set_aside = match kept {
+            Ok((_, false)) => return,
+            Ok((path, true)) => Some(path),
+            Err(error) => {
+                tracing::error!(%error, segment, from, to, "damaged bytes couldn't be copied to corrupt/");
+                None
+            }
+        };
+        let salt = lock(&self.salts).get(&segment).copied().unwrap_or_default();
+        let number = segment;
+        let damage = Damage {
+            path: SegmentName { number, salt }.path(&self.segments_dir()),
+            from,
+            to,
+            kind: DamageKind::Corrupt,
+            id: Some(id),
+            set_aside,
+        };
+        tracing::error!("{damage}");
+        self.counters.damaged.fetch_add(1, Ordering::Relaxed);
+        push_bounded(&self.damage, damage);
     }
 }
 
@@ -470,6 +511,8 @@ impl Opened {
             open_files: Mutex::default(),
             sinks: Mutex::default(),
             state: Mutex::new(SpoolState::Open),
+            changes: Mutex::default(),
+            damage: Mutex::default(),
             accepting: AtomicBool::new(true),
             failed: AtomicBool::new(false),
             next_id: AtomicU64::new(found.ids_below.max(now_ms << 20)),
@@ -733,15 +776,20 @@ impl Spool {
     fn damaged(&self, id: u64, place: Place, file: &File) -> ReadError {
         let shared = &self.0.shared;
         let to = place.body_at() + u64::from(place.body_len);
-        if shared.set_aside(file, place.segment, place.at(), to) {
-            shared.counters.damaged.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(
-                id,
-                segment = place.segment,
-                "a message in the spool is damaged; its record was copied to corrupt/"
-            );
-        }
+        shared.set_aside(file, place.segment, place.at(), to, id);
         ReadError::Corrupt
+    }
+
+    /// The states that it has gone through since this was asked last, oldest first: also those that
+    /// lasted for a moment only. Another reason for the same state is no change.
+    pub fn state_changes(&self) -> Vec<SpoolState> {
+        lock(&self.0.shared.changes).drain(..).collect()
+    }
+
+    /// The damage that was found since this was asked last, oldest first; what was found when it was
+    /// opened is in [`Recovery::warnings`]. Already logged.
+    pub fn new_damage(&self) -> Vec<Damage> {
+        lock(&self.0.shared.damage).drain(..).collect()
     }
 
     /// The spool in numbers.
