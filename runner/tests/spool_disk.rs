@@ -152,6 +152,54 @@ fn a_failed_write_refuses_messages_and_keeps_outcomes() {
 }
 
 #[test]
+fn states_of_a_moment_are_told() {
+    let (dir, disk, options) = faulty();
+    let (spool, _) = Store::open(dir.path(), options).unwrap();
+    let waiter = Waiter::register(&spool, 0);
+    assert_eq!(spool.state_changes(), []);
+    disk.write_error.store(5, Relaxed);
+    assert!(append(&spool, &waiter, "refused").1.is_err());
+    disk.write_error.store(0, Relaxed);
+    until(|| spool.accepting().is_ok());
+    let changes = spool.state_changes();
+    assert!(
+        matches!(&changes[..], [SpoolState::Trouble { reason }, SpoolState::Open] if reason.contains("Input/output error")),
+        "{changes:?}"
+    );
+    assert_eq!(spool.state_changes(), []);
+}
+
+#[test]
+fn nothing_is_acknowledged_into_a_folder_that_was_removed() {
+    for idle in [false, true] {
+        let (dir, _, options) = faulty();
+        let at = dir.path().join("spool");
+        let (spool, _) = Store::open(&at, options).unwrap();
+        let waiter = Waiter::register(&spool, 0);
+        assert_eq!(append(&spool, &waiter, "kept").1, Ok(()));
+        std::fs::remove_dir_all(&at).unwrap();
+        // A new one of the same name is another one.
+        std::fs::create_dir_all(at.join("segments")).unwrap();
+        if !idle {
+            let id = spool.next_id();
+            let refused = match spool.append_message(0, id, envelope(id, 1, 1), vec!["x".into()]) {
+                Ok(()) => waiter.wait(1).remove(0).1.is_err(),
+                Err(_) => true,
+            };
+            assert!(refused);
+        }
+        until(|| matches!(spool.status().state, SpoolState::Failed { .. }));
+        let SpoolState::Failed { reason } = spool.status().state else {
+            panic!("failed")
+        };
+        assert!(
+            reason.contains("removed") && reason.contains(&at.display().to_string()),
+            "{reason}"
+        );
+    }
+}
+
+#[test]
 fn messages_are_refused_before_the_disk_is_full() {
     let (dir, disk, mut options) = faulty();
     options.min_free_bytes = 10 << 20;

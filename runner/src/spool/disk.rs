@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, IoSlice};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// How much room a file system has.
@@ -38,6 +39,12 @@ pub trait Disk: Send + Sync {
     /// `fdatasync`.
     fn sync_data(&self, file: &File) -> io::Result<()> {
         file.sync_data()
+    }
+
+    /// Whether the file still has a name: without one, what is written to it is gone when it is
+    /// closed.
+    fn is_linked(&self, file: &File) -> io::Result<bool> {
+        Ok(file.metadata()?.nlink() > 0)
     }
 
     /// `fsync` of a directory.

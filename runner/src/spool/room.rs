@@ -27,8 +27,27 @@ impl Writer {
         let shared = self.shared.clone();
         let options = &shared.options;
         self.room_looked = self.now;
-        let Ok(room) = options.disk.room(&shared.dir) else {
-            return;
+        if let Ok(false) = options.disk.is_linked(&self.active.file) {
+            return shared.set_state(SpoolState::Failed {
+                reason: format!(
+                    "a file that is being written was removed from {}",
+                    shared.segments_dir().display()
+                )
+                .into(),
+            });
+        }
+        let room = match options.disk.room(&shared.dir) {
+            Ok(room) => room,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return shared.set_state(SpoolState::Failed {
+                    reason: format!("the spool's folder {} was removed", shared.dir.display())
+                        .into(),
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, dir = %shared.dir.display(), "how much room the spool has can't be found out");
+                return;
+            }
         };
         shared.counters.free.store(room.free, Ordering::Relaxed);
         let percent_free = room.total / 100 * u64::from(options.min_free_percent.min(100));

@@ -128,6 +128,12 @@ fn sync(shared: &Shared, written: &[Written]) -> io::Result<()> {
         if shared.options.sync {
             disk.sync_data(&segment.file)?;
         }
+        if !disk.is_linked(&segment.file)? {
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "the segment that is being written was removed",
+            ));
+        }
         shared.counters.commits.fetch_add(1, Ordering::Relaxed);
         segment.synced.store(end, Ordering::Relaxed);
     }
