@@ -289,9 +289,17 @@ impl Scanning<'_> {
                         Err(e) => return Ok(Err(e)),
                     };
                     let to = at + header.record_len();
+                    // What can't be read may be good all the same.
+                    let body_torn = match to > synced {
+                        true => match body_sound(file, at, &header) {
+                            Ok(sound) => !sound,
+                            Err(e) => return Ok(Err(e)),
+                        },
+                        false => false,
+                    };
                     if !sound(&header, &head) {
                         Some((at, to, Some(header)))
-                    } else if to > synced && !body_sound(file, at, &header) {
+                    } else if body_torn {
                         void = true;
                         Some((at, to, Some(header)))
                     } else {
@@ -526,10 +534,10 @@ fn sound(header: &Header, head: &[u8]) -> bool {
     }
 }
 
-fn body_sound(file: &File, at: u64, header: &Header) -> bool {
+fn body_sound(file: &File, at: u64, header: &Header) -> io::Result<bool> {
     let at = at + HEADER_BYTES as u64 + u64::from(header.head_len);
-    super::segment::read_exact(file, at, header.body_len as usize)
-        .is_ok_and(|body| crc32c::crc32c(&body) == header.body_crc)
+    let body = super::segment::read_exact(file, at, header.body_len as usize)?;
+    Ok(crc32c::crc32c(&body) == header.body_crc)
 }
 
 /// Folds the outcomes of a message, oldest first, into what is still open.

@@ -76,15 +76,20 @@ impl Disk {
 
     /// Fails from now on as `fault` says, and no longer as it was told before.
     pub fn fail(&self, fault: Fault) {
-        self.tree().set_fault(Some(fault));
+        self.fail_all(vec![fault]);
+    }
+
+    /// As [`Disk::fail`], with several faults at a time.
+    pub fn fail_all(&self, faults: Vec<Fault>) {
+        self.tree().set_faults(faults);
     }
 
     /// Fails no longer.
     pub fn mend(&self) {
-        self.tree().set_fault(None);
+        self.tree().set_faults(Vec::new());
     }
 
-    /// How often the fault that was set last has struck.
+    /// How often the faults that were set last have struck.
     pub fn struck(&self) -> u64 {
         self.tree().struck()
     }

@@ -26,6 +26,26 @@ pub struct Image {
 }
 
 impl Image {
+    /// Reads the folder `from`.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn read(from: &Path) -> io::Result<Self> {
+        let (mut image, mut todo) = (Self::default(), vec![PathBuf::new()]);
+        while let Some(folder) = todo.pop() {
+            for entry in std::fs::read_dir(from.join(&folder))? {
+                let (entry, path) = entry.map(|e| (e.path(), folder.join(e.file_name())))?;
+                if entry.is_dir() {
+                    image.folders.insert(path.clone());
+                    todo.push(path);
+                } else {
+                    image.files.insert(path, std::fs::read(entry)?);
+                }
+            }
+        }
+        Ok(image)
+    }
+
     /// Writes it into the folder `to`.
     ///
     /// # Errors

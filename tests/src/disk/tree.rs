@@ -155,8 +155,8 @@ pub(super) struct Tree {
     nodes: HashMap<u64, Node>,
     next: u64,
     log: Vec<Op>,
-    fault: Option<Fault>,
-    asked: u64,
+    /// Each with how often it was asked for since it was set.
+    faults: Vec<(Fault, u64)>,
     struck: u64,
     counts: HashMap<(What, String), u64>,
 }
@@ -174,8 +174,7 @@ impl Tree {
             nodes: HashMap::new(),
             next: ROOT,
             log: Vec::new(),
-            fault: None,
-            asked: 0,
+            faults: Vec::new(),
             struck: 0,
             counts: HashMap::new(),
         };
@@ -208,12 +207,11 @@ impl Tree {
         self.log.clone()
     }
 
-    pub(super) fn set_fault(&mut self, fault: Option<Fault>) {
-        if fault.is_some() {
+    pub(super) fn set_faults(&mut self, faults: Vec<Fault>) {
+        if !faults.is_empty() {
             self.struck = 0;
         }
-        self.fault = fault;
-        self.asked = 0;
+        self.faults = faults.into_iter().map(|f| (f, 0)).collect();
     }
 
     pub(super) fn struck(&self) -> u64 {
@@ -229,21 +227,25 @@ impl Tree {
             .sum()
     }
 
-    /// The error that the fault has for this.
+    /// The error that a fault has for this.
     pub(super) fn strike(&mut self, what: What, path: &str) -> Result<(), Failed> {
+        self.strike_some(what, path).map_err(|(error, _)| error)
+    }
+
+    /// As [`Tree::strike`], with how many bytes a write takes first.
+    fn strike_some(&mut self, what: What, path: &str) -> Result<(), (Failed, usize)> {
         *self.counts.entry((what, path.to_owned())).or_default() += 1;
-        let Some(fault) = &self.fault else {
-            return Ok(());
-        };
-        if fault.what != what || !path.contains(&fault.path) {
-            return Ok(());
+        for (fault, asked) in &mut self.faults {
+            if fault.what != what || !path.contains(&fault.path) {
+                continue;
+            }
+            *asked += 1;
+            if *asked >= fault.nth && *asked - fault.nth < fault.times {
+                self.struck += 1;
+                return Err((fault.errno, fault.some));
+            }
         }
-        self.asked += 1;
-        if self.asked < fault.nth || self.asked - fault.nth >= fault.times {
-            return Ok(());
-        }
-        self.struck += 1;
-        Err(fault.errno)
+        Ok(())
     }
 
     pub(super) fn path(&self, number: u64) -> String {
@@ -367,10 +369,10 @@ impl Tree {
 
     /// How many bytes were taken.
     pub(super) fn write(&mut self, file: u64, at: u64, data: &[u8]) -> Result<usize, Failed> {
-        let struck = self.strike(What::Write, &self.path(file));
+        let struck = self.strike_some(What::Write, &self.path(file));
         let some = match struck {
             Ok(()) => data.len(),
-            Err(_) => self.fault.as_ref().map_or(0, |f| f.some).min(data.len()),
+            Err((_, some)) => some.min(data.len()),
         };
         if some > 0 {
             let begin = usize::try_from(at).map_err(|_| libc::EFBIG)?;
@@ -385,13 +387,14 @@ impl Tree {
         match struck {
             // What was taken is told first, as the kernel does; the next write hears of the error.
             Err(_) if some > 0 && some < data.len() => {
-                self.asked -= 1;
-                if let Some(fault) = &mut self.fault {
+                let hit = |f: &Fault| f.what == What::Write && f.some > 0;
+                if let Some((fault, asked)) = self.faults.iter_mut().find(|(f, _)| hit(f)) {
                     fault.some = 0;
+                    *asked -= 1;
                 }
                 Ok(some)
             }
-            Err(error) => Err(error),
+            Err((error, _)) => Err(error),
             Ok(()) => Ok(some),
         }
     }
@@ -437,7 +440,7 @@ impl Tree {
         self.nodes = fresh.nodes;
         self.next = next.max(ROOT + 1);
         self.log.clear();
-        self.fault = None;
+        self.faults.clear();
         for path in &image.folders {
             self.put(path, folder());
         }

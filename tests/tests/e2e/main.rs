@@ -8,6 +8,7 @@ mod demo;
 mod dns;
 mod dsn;
 mod explain;
+mod faults;
 mod full;
 mod mail;
 mod operate;
@@ -75,6 +76,9 @@ fn main() -> ExitCode {
             scheduled_by_its_sender,
             stopping,
             nothing_to_show,
+        }
+        faults: {
+            every_call_of_a_start_fails_once,
         }
         full: {
             a_full_disk,
