@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use courser_core::traffic::scheduler::SourceId;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::{self, Config, reload_plan};
@@ -56,6 +57,16 @@ pub fn run(path: &Path, config: Config, logging: LogHandle) -> anyhow::Result<()
     let shards = match config.server.shards {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         n => n,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(CONTROL_THREADS)
+        .thread_name("control")
+        .enable_all()
+        .build()?;
+    // A hangup while the spool is read is a wish to reload, and not the end, as it is by default.
+    let hangups = {
+        let _inside = runtime.enter();
+        signal(SignalKind::hangup())?
     };
     let control = ControlServer::bind(&config.server.control_socket)?;
     let mut doors = bind(&config, shards)?;
@@ -131,11 +142,6 @@ pub fn run(path: &Path, config: Config, logging: LogHandle) -> anyhow::Result<()
         hostname: config.hostname.to_string(),
         started,
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(CONTROL_THREADS)
-        .thread_name("control")
-        .enable_all()
-        .build()?;
     let plane = Arc::new(Plane {
         shared: shared.clone(),
         pong,
@@ -143,7 +149,7 @@ pub fn run(path: &Path, config: Config, logging: LogHandle) -> anyhow::Result<()
         logging,
         entrances: doors.iter().map(|d| d.0.clone()).collect(),
     });
-    let reason = runtime.block_on(control_plane(plane, control, &threads))?;
+    let reason = runtime.block_on(control_plane(plane, control, hangups, &threads))?;
     for inbox in &shared.inboxes {
         inbox.put(Mail::Stop);
     }
@@ -284,9 +290,9 @@ fn name_servers(path: &Path) -> anyhow::Result<Vec<std::net::SocketAddr>> {
 async fn control_plane(
     plane: Arc<Plane>,
     control: ControlServer,
+    mut hup: Signal,
     threads: &[JoinHandle<io::Result<()>>],
 ) -> io::Result<String> {
-    use tokio::signal::unix::{SignalKind, signal};
     let shared = plane.shared.clone();
     let (stop, stopped) = oneshot::channel::<()>();
     let backend = plane.clone();
@@ -297,10 +303,9 @@ async fn control_plane(
             })
             .await
     });
-    let (mut term, mut int, mut hup) = (
+    let (mut term, mut int) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
-        signal(SignalKind::hangup())?,
     );
     let mut looks = tokio::time::interval(LOOK);
     let mut reason = String::new();
