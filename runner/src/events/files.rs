@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::event::Time;
 use super::log::Options;
@@ -13,16 +13,25 @@ const COMPRESSED: &str = ".jsonl.zst";
 const PART: &str = ".jsonl.zst.part";
 /// zstd's own default: a third of a core's cost of higher ones, and most of their gain.
 const ZSTD_LEVEL: i32 = 3;
+const DAY: Duration = Duration::from_secs(86_400);
 
 fn is_ours(name: &str) -> bool {
     name.starts_with("events-") && (name.ends_with(OPEN) || name.ends_with(COMPRESSED))
 }
 
-/// Makes the next file. Its name is after all that are there.
+/// Makes the next file. Its name is after all that are there, even where the civil clock was set back
+/// and they have later times in their names.
 pub(super) fn create(dir: &Path, now: Time) -> io::Result<(PathBuf, File)> {
     fs::create_dir_all(dir)?;
     let stamp = now.timestamp().strftime("%Y%m%dT%H%M%S").to_string();
-    for n in 0..u32::MAX {
+    let newest = closed(dir, None)?.pop().map(|path| key(&path));
+    let (stamp, first) = match newest {
+        Some((later, n)) if later > format!("events-{stamp}") => {
+            (later.trim_start_matches("events-").to_owned(), n + 1)
+        }
+        _ => (stamp, 0),
+    };
+    for n in first.. {
         let path = dir.join(format!("events-{stamp}-{n}{OPEN}"));
         if path.with_extension("jsonl.zst").exists() {
             continue;
@@ -54,18 +63,19 @@ fn closed(dir: &Path, current: Option<&Path>) -> io::Result<Vec<PathBuf>> {
             files.push(path);
         }
     }
-    // The number behind the stamp isn't padded, so length goes before letters.
-    let key = |path: &PathBuf| {
-        let name = path
-            .file_name()
-            .and_then(|n| n.to_str())
-            .unwrap_or_default();
-        let stem = name.split('.').next().unwrap_or_default();
-        let (stamp, n) = stem.rsplit_once('-').unwrap_or((stem, ""));
-        (stamp.to_owned(), n.parse::<u64>().unwrap_or(0))
-    };
-    files.sort_by_cached_key(key);
+    files.sort_by_cached_key(|path| key(path));
     Ok(files)
+}
+
+/// What files are ordered by: the time in their names, and the number behind it.
+fn key(path: &Path) -> (String, u64) {
+    let name = path
+        .file_name()
+        .and_then(|n| n.to_str())
+        .unwrap_or_default();
+    let stem = name.split('.').next().unwrap_or_default();
+    let (stamp, n) = stem.rsplit_once('-').unwrap_or((stem, ""));
+    (stamp.to_owned(), n.parse().unwrap_or(0))
 }
 
 /// Ends lines that a crash has cut, and removes unfinished compressions.
@@ -129,11 +139,17 @@ pub(super) fn tend(dir: &Path, options: &Options, current: Option<&Path>) {
     let mut bytes: u64 = kept.iter().map(|(_, len, _)| len).sum();
     let mut count = kept.len();
     let now = SystemTime::now();
-    for (path, len, modified) in kept.drain(..) {
-        let age = modified
+    let age = |modified: Option<SystemTime>| {
+        modified
             .and_then(|m| now.duration_since(m).ok())
-            .unwrap_or_default();
-        let too_old = options.keep.is_some_and(|keep| age > keep);
+            .unwrap_or_default()
+    };
+    // Where even the newest seems to be past its time, it is more likely the civil clock that is
+    // wrong: nothing is deleted for its age until there is a file of today.
+    let newest = age(kept.last().and_then(|(.., modified)| *modified));
+    let keep = options.keep.filter(|keep| newest <= (*keep).max(DAY));
+    for (path, len, modified) in kept.drain(..) {
+        let too_old = keep.is_some_and(|keep| age(modified) > keep);
         if !(too_old || count > options.keep_files || bytes > options.keep_bytes) {
             break;
         }
@@ -167,4 +183,50 @@ fn compress(path: &Path) -> io::Result<()> {
         }
     }
     fs::remove_file(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_civil_clock_that_is_set_back_or_far_ahead_mixes_nothing_up_and_deletes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+        let at = |s: i64| Time::from_unix_ms(s * 1000);
+        for (time, made) in [
+            (86_400, "events-19700102T000000-0.jsonl"),
+            (86_400, "events-19700102T000000-1.jsonl"),
+            (0, "events-19700102T000000-2.jsonl"),
+            (86_399, "events-19700102T000000-3.jsonl"),
+            (86_401, "events-19700102T000001-0.jsonl"),
+        ] {
+            let (path, _) = create(dir.path(), at(time)).unwrap();
+            assert_eq!(name(&path), made);
+        }
+        let set_age = |n: usize, days: u32| {
+            let path = &closed(dir.path(), None).unwrap()[n];
+            let when = SystemTime::now() - DAY * days;
+            File::options()
+                .append(true)
+                .open(path)
+                .unwrap()
+                .set_modified(when)
+                .unwrap();
+        };
+        let options = Options {
+            compress: false,
+            keep: Some(DAY * 30),
+            ..Options::default()
+        };
+        let left = || {
+            tend(dir.path(), &options, None);
+            closed(dir.path(), None).unwrap().len()
+        };
+        // The clock says that all of them are years old, the last one too.
+        (0..5).for_each(|n| set_age(n, 3650));
+        assert_eq!(left(), 5);
+        set_age(4, 0);
+        assert_eq!(left(), 1);
+    }
 }
