@@ -96,10 +96,11 @@ impl Notice {
         let ret = view.ret().or(small.then_some(Ret::Full));
         let wanted = dsn::wanted(outcome, &sender, recipient.notify, ret, true)?;
         let retry_until = (wanted.action == Action::Delayed).then(|| {
-            let life = shard.life_of(&view);
-            let received = Wall::from_unix((view.received_ms() / 1000) as i64);
-            let began = view.hold_until().map_or(received, |at| at.max(received));
-            began.plus_s(life.as_secs() as i64)
+            let left = attempt
+                .message
+                .expires(shard.life_of(&view))
+                .since(attempt.now);
+            clock::wall().plus_s(left.as_secs() as i64)
         });
         Some(Self {
             wanted,

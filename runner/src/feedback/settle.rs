@@ -20,7 +20,7 @@ use crate::session::LaneTask;
 use crate::session::connect::Peer;
 use crate::session::transaction::Leased;
 use crate::shard::Shard;
-use crate::spool::{Batch, Deferral, EnvelopeView, Outcome as Record, OutcomeKind};
+use crate::spool::{Batch, Deferral, Outcome as Record, OutcomeKind};
 
 /// A lane that was told to slow down, without being told for how long, rests this long.
 pub const LANE_REST: Duration = Duration::from_secs(60);
@@ -198,7 +198,7 @@ impl Shard {
             );
         }
         let attempts = self.attempts(attempt.leased.delivery) + 1;
-        let age = age(&attempt.message.envelope());
+        let age = attempt.message.age(attempt.now);
         let wait = self.retry_after(attempt, attempts, age, verdict.retry_after);
         let Some(wait) = wait else {
             self.tell_failed(attempt, verdict, &said, unknown, Ending::Expired);
@@ -323,13 +323,6 @@ impl Shard {
             self.rest_lane(task, rest, verdict);
         }
     }
-}
-
-/// How long a message has been on its way. One that was to wait begins then.
-fn age(view: &EnvelopeView<'_>) -> Duration {
-    let held_ms = view.hold_until().map_or(0, |at| at.unix() * 1000);
-    let began_ms = (view.received_ms() as i64).max(held_ms);
-    Duration::from_millis((clock::wall_ms() - began_ms).max(0) as u64)
 }
 
 /// How long a lane rests after a verdict that is about it, or about its source.

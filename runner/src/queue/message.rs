@@ -6,27 +6,74 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
+use courser_core::time::{Duration, Instant};
 
 use crate::spool::{Envelope, EnvelopeView, Spool};
 
 /// The order of bodies is not tidied below so many places.
 const ORDER_TIDY_MIN: usize = 1024;
 
+/// What had its life behind it when the server started lives so long yet: each delivery is tried
+/// once more, since it may be the server that was away, or the civil clock that is wrong.
+pub const LAST_CHANCE: Duration = Duration::from_secs(10 * 60);
+
 /// A message whose deliveries have not all ended.
+///
+/// How long it has waited is measured, not read off the civil clock: that may be set forward or back
+/// while the message waits. Only what passed before this process is the difference of civil times.
 pub struct Message {
     envelope: Envelope,
     open: AtomicU32,
     body: Mutex<Option<Kept>>,
+    /// When it came into this process.
+    since: Instant,
+    /// How long it had waited by then.
+    before: Duration,
 }
 
 impl Message {
-    /// A message of which `open` deliveries are still to be made.
-    pub fn new(envelope: Envelope, open: u32) -> Arc<Self> {
+    /// A message of which `open` deliveries are still to be made; `now` it has waited for `before`
+    /// already.
+    pub fn new(envelope: Envelope, open: u32, now: Instant, before: Duration) -> Arc<Self> {
         Arc::new(Self {
             envelope,
             open: AtomicU32::new(open),
             body: Mutex::new(None),
+            since: now,
+            before,
         })
+    }
+
+    /// How long it has waited since it was accepted.
+    pub fn waited(&self, now: Instant) -> Duration {
+        self.before.saturating_add(now.since(self.since))
+    }
+
+    /// For how long it has been on its way: since it was accepted, or since it was to go.
+    pub fn age(&self, now: Instant) -> Duration {
+        self.waited(now).saturating_sub(self.asked_to_wait())
+    }
+
+    /// When a life of `life` ends.
+    pub fn expires(&self, life: Duration) -> Instant {
+        let left = life
+            .saturating_add(self.asked_to_wait())
+            .saturating_sub(self.before);
+        let least = if self.before.is_zero() {
+            Duration::ZERO
+        } else {
+            LAST_CHANCE.min(life)
+        };
+        self.since + left.max(least)
+    }
+
+    /// How long its sender wanted it to be held (RFC 4865).
+    fn asked_to_wait(&self) -> Duration {
+        let view = self.envelope.view();
+        let until_ms = view
+            .hold_until()
+            .map_or(0, |at| at.unix().max(0).saturating_mul(1000) as u64);
+        Duration::from_millis(until_ms.saturating_sub(view.received_ms()))
     }
 
     /// Its id in the spool.
@@ -193,7 +240,39 @@ mod tests {
             id,
             ..EnvelopeFields::default()
         };
-        Message::new(fields.encode().unwrap(), 1)
+        Message::new(fields.encode().unwrap(), 1, Instant::ZERO, Duration::ZERO)
+    }
+
+    #[test]
+    fn a_life_is_measured_and_not_read_off_the_civil_clock() {
+        let s = Duration::from_secs;
+        let at = |n| Instant::ZERO + s(n);
+        let made = |hold_s: Option<i64>, before| {
+            let fields = EnvelopeFields {
+                id: 1,
+                received_ms: 1_000_000,
+                hold_until: hold_s.map(courser_core::time::Wall::from_unix),
+                ..EnvelopeFields::default()
+            };
+            Message::new(fields.encode().unwrap(), 1, at(100), before)
+        };
+        let new = made(None, Duration::ZERO);
+        assert_eq!((new.waited(at(130)), new.age(at(130))), (s(30), s(30)));
+        assert_eq!(new.expires(s(3600)), at(3700));
+        assert_eq!(new.expires(s(1)), at(101));
+        // One that was to wait for 50 s lives from then on.
+        let held = made(Some(1050), Duration::ZERO);
+        assert_eq!((held.waited(at(130)), held.age(at(130))), (s(30), s(0)));
+        assert_eq!(held.age(at(170)), s(20));
+        assert_eq!(held.expires(s(3600)), at(3750));
+        // One that was there before, and one whose time is over.
+        let old = made(None, s(1000));
+        assert_eq!(
+            (old.age(at(101)), old.expires(s(3600))),
+            (s(1001), at(2700))
+        );
+        assert_eq!(old.expires(s(900)), at(100) + LAST_CHANCE);
+        assert_eq!(old.expires(s(5)), at(105));
     }
 
     #[test]

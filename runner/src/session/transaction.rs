@@ -154,8 +154,11 @@ impl Envelopes for Transactions {
 impl Envelope for InFlight<'_> {
     fn mail(&self) -> (ReversePath<'_>, MailParams<'_>) {
         let envid = self.view.envid();
+        // What is left of the time from when it was accepted, however the civil clock was set since.
+        let received_s = (self.view.received_ms() / 1000) as i64;
+        let waited_s = self.transaction.message.waited(clock::now()).as_secs() as i64;
         let by = self.view.deliver_by().map(|by| DeliverBy {
-            seconds: (by.at.unix() - clock::wall().unix()).clamp(-999_999_999, 999_999_999) as i32,
+            seconds: (by.at.unix() - received_s - waited_s).clamp(-999_999_999, 999_999_999) as i32,
             returns: by.returns,
             trace: by.trace,
         });

@@ -16,7 +16,7 @@ use crate::net::clock;
 use crate::queue::message::Message;
 use crate::queue::{Entry, Last, Queue};
 use crate::route::Routed;
-use crate::spool::{Envelope, EnvelopeView, OutcomeKind, RecoveredMessage};
+use crate::spool::{Deferral, Envelope, EnvelopeView, OutcomeKind, RecoveredMessage};
 
 /// Deliveries that recovery hands to a shard at once.
 const RECOVERY_STEP: usize = 1000;
@@ -25,12 +25,12 @@ impl Shard {
     /// A message was committed: its deliveries are queued.
     pub fn admit(self: &Rc<Self>, envelope: Envelope, body: Bytes) {
         let count = envelope.view().recipients_len() as u32;
-        let message = Message::new(envelope, count);
+        let now = clock::now();
+        let message = Message::new(envelope, count, now, Duration::ZERO);
         self.shared.deliveries.take_anyway(u64::from(count));
         if !body.is_empty() {
             self.shared.bodies.keep(&message, body);
         }
-        let now = clock::now();
         let due = due_at(now, message.envelope().hold_until().map_or(0, |w| w.unix()));
         let mut elsewhere: HashMap<(usize, String), (Routed, Vec<Entry>)> = HashMap::new();
         let config = self.config();
@@ -55,7 +55,7 @@ impl Shard {
                         .push(entry);
                 }
                 None => {
-                    let expires = self.expires(now, &message.envelope());
+                    let expires = message.expires(self.life_of(&message.envelope()));
                     if queue.enqueue(&config, now, entry, expires).is_err() {
                         tracing::error!("the scheduler is full; the delivery waits for a restart");
                     }
@@ -67,19 +67,6 @@ impl Shard {
             self.hand_over(shard, domain.into(), Some(routed), entries);
         }
         self.kick();
-    }
-
-    /// When a message's life in the queue ends.
-    pub fn expires(&self, now: Instant, view: &EnvelopeView<'_>) -> Instant {
-        let age =
-            Duration::from_millis((clock::wall_ms() - view.received_ms() as i64).max(0) as u64);
-        let life = self.life_of(view);
-        // A message that was to wait lives from then on.
-        let begins = view
-            .hold_until()
-            .map_or(0, |at| at.unix() - (view.received_ms() / 1000) as i64)
-            .max(0);
-        now + (life + Duration::from_secs(begins as u64)).saturating_sub(age)
     }
 
     /// Gives deliveries to the shard that owns their lanes.
@@ -106,8 +93,12 @@ impl Shard {
         let now = clock::now();
         let config = self.config();
         let mut queue = self.queue.borrow_mut();
-        for entry in entries {
-            let expires = self.expires(now, &entry.message.envelope());
+        for mut entry in entries {
+            let life = self.life_of(&entry.message.envelope());
+            if entry.message.age(now) >= life {
+                entry.due = now;
+            }
+            let expires = entry.message.expires(life);
             if queue.enqueue(&config, now, entry, expires).is_err() {
                 tracing::error!("the scheduler is full; the delivery waits for a restart");
             }
@@ -126,6 +117,19 @@ fn due_at(now: Instant, unix: i64) -> Instant {
     now + Duration::from_millis(ahead_ms.max(0) as u64)
 }
 
+/// The instant of the next attempt after a restart. A civil clock that was set back meanwhile
+/// doesn't make a delivery wait for longer than it was to wait in all.
+fn due_again(now: Instant, deferral: &Deferral) -> Instant {
+    let wait_s = (deferral.due.unix() - deferral.at.unix()).max(0);
+    due_at(now, deferral.due.unix()).min(now + Duration::from_secs(wait_s as u64))
+}
+
+/// How long a message had waited when this process found it. Where the civil clock was set back
+/// meanwhile that isn't known, and taken for nothing.
+fn waited_before(view: &EnvelopeView<'_>) -> Duration {
+    Duration::from_millis((clock::wall_ms() - view.received_ms() as i64).max(0) as u64)
+}
+
 /// What recovery found, as deliveries for the shards: by message, in steps.
 pub fn recovered(
     messages: Vec<RecoveredMessage>,
@@ -137,7 +141,9 @@ pub fn recovered(
     let mut step = Vec::new();
     let mut turn = 0;
     for recovered in messages {
-        let message = Message::new(recovered.envelope, recovered.open.len() as u32);
+        let before = waited_before(&recovered.envelope.view());
+        let open = recovered.open.len() as u32;
+        let message = Message::new(recovered.envelope, open, now, before);
         let hold_until = message.envelope().hold_until().map_or(0, |w| w.unix());
         for open in recovered.open {
             let mut entry = Entry {
@@ -151,7 +157,7 @@ pub fn recovered(
             };
             if let Some(deferral) = open.last {
                 entry.attempts = u16::try_from(deferral.attempts).unwrap_or(u16::MAX);
-                entry.due = due_at(now, deferral.due.unix());
+                entry.due = due_again(now, &deferral);
                 entry.source = source(&deferral.source);
                 entry.last = Some(Last {
                     text: (&*deferral.text).into(),
@@ -185,5 +191,30 @@ pub fn held_kind(held: bool) -> OutcomeKind {
         OutcomeKind::Held
     } else {
         OutcomeKind::Released
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use courser_core::time::Wall;
+
+    #[test]
+    fn a_civil_clock_that_was_set_back_parks_no_mail() {
+        let now = Instant::from_nanos(1 << 60);
+        let deferred = |at: i64, due: i64| Deferral {
+            at: Wall::from_unix(at),
+            due: Wall::from_unix(due),
+            ..Deferral::default()
+        };
+        let wall = clock::wall().unix();
+        let wait = |d: &Deferral| due_again(now, d).since(now).as_secs();
+        // Deferred a minute ago, for ten minutes.
+        let ordinary = wait(&deferred(wall - 60, wall + 540));
+        assert!((538..=540).contains(&ordinary), "{ordinary}");
+        assert_eq!(wait(&deferred(wall - 1000, wall - 400)), 0);
+        // It was tomorrow then.
+        assert_eq!(wait(&deferred(wall + 86_400, wall + 87_000)), 600);
+        assert_eq!(wait(&deferred(wall + 86_400, wall + 86_400)), 0);
     }
 }

@@ -13,7 +13,6 @@ use crate::feedback::bounce::Notice;
 use crate::feedback::settle::{Attempt, Said};
 use crate::net::clock;
 use crate::queue::Queue;
-use crate::spool::EnvelopeView;
 
 /// Senders that one look tells at most; the next look goes on from there.
 const TOLD_AT_ONCE: usize = 500;
@@ -62,7 +61,7 @@ impl Shard {
             return false;
         };
         let envelope = message.envelope();
-        let age = age(&envelope);
+        let age = message.age(clock::now());
         age >= shortest
             && self
                 .delay_after(&envelope)
@@ -107,11 +106,4 @@ fn waits(view: &View) -> bool {
         Where::Parked | Where::Stranded | Where::Queued(_) => true,
         Where::InFlight(_) | Where::Settling | Where::Held => false,
     }
-}
-
-/// For how long a message has been on its way: since it came, or was to go.
-pub(super) fn age(view: &EnvelopeView<'_>) -> Duration {
-    let held_ms = view.hold_until().map_or(0, |at| at.unix() * 1000);
-    let began_ms = (view.received_ms() as i64).max(held_ms);
-    Duration::from_millis((clock::wall_ms() - began_ms).max(0) as u64)
 }

@@ -96,7 +96,6 @@ impl Shard {
         let recipient = view
             .recipient(attempt.leased.recipient as usize)
             .map_or("", |r| r.address);
-        let waited = (clock::wall_ms() - view.received_ms() as i64).max(0) as u64;
         let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
         DeliveryEvent {
             message: events::Message::of(view),
@@ -128,7 +127,7 @@ impl Shard {
             },
             timing: Timing {
                 attempt: self.attempts(attempt.leased.delivery) + u32::from(attempt.task.is_some()),
-                queued_ms: waited,
+                queued_ms: ms(attempt.message.waited(attempt.now)),
                 connect_ms: attempt
                     .peer
                     .filter(|_| attempt.first)
