@@ -13,10 +13,12 @@
 //! | [`scripted`] | a receiver that does with each connection exactly what the test says |
 //! | [`suite`] | the test programs of this package, which take `--seed N` |
 //! | [`disk`] | a disk whose power can be cut and that can be made to fail |
+//! | [`clock`] | the civil clock of a server, set while it runs |
 //! | [`client`] | a submitter that sends exactly the bytes that the test says |
 #![deny(missing_docs)]
 
 pub mod client;
+pub mod clock;
 pub mod disk;
 pub mod dns;
 pub mod need;

@@ -19,6 +19,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("python3", "python3"),
     ("strace", "strace"),
     ("valgrind", "valgrind"),
+    ("faketime", "faketime"),
     ("zstd", "zstd"),
 ];
 

@@ -3,6 +3,7 @@
 
 mod bad_receivers;
 mod check_config;
+mod clock;
 mod crash;
 mod demo;
 mod dns;
@@ -34,6 +35,10 @@ fn main() -> ExitCode {
             the_example_is_right,
             wrong_ones_name_file_line_field_and_what_would_be_right,
             serve_says_the_same,
+        }
+        clock: {
+            jumps_while_mail_waits,
+            jumps_over_a_restart,
         }
         crash: {
             kill_9_at_random_moments_under_load,
