@@ -480,7 +480,7 @@ fn fates(server: &Server) -> HashMap<String, Value> {
     fates
 }
 
-pub fn every_mood_at_every_step() {
+pub(crate) fn every_mood_at_every_step() {
     let cases = Case::all();
     let mailbox = Mailbox::default();
     let well = Arc::new(AtomicBool::new(false));
@@ -594,7 +594,7 @@ enum Untimely {
     AtQuit(Mood),
 }
 
-pub fn between_transactions_and_at_quit() {
+pub(crate) fn between_transactions_and_at_quit() {
     let untimely = [
         Untimely::Between(Mood::Closes),
         Untimely::Between(Mood::Resets),
@@ -707,7 +707,7 @@ pub fn between_transactions_and_at_quit() {
     server.wait_sockets(idle_sockets(&config));
 }
 
-pub fn what_ends_the_second_transaction_leaves_the_first_alone() {
+pub(crate) fn what_ends_the_second_transaction_leaves_the_first_alone() {
     let moods = [
         Mood::Stalls,
         Mood::Closes,
@@ -809,7 +809,7 @@ pub fn what_ends_the_second_transaction_leaves_the_first_alone() {
     }
 }
 
-pub fn a_host_that_takes_no_connection() {
+pub(crate) fn a_host_that_takes_no_connection() {
     use std::os::fd::AsRawFd;
     // Its backlog is full, so that the handshake is never answered.
     let full = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
