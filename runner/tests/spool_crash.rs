@@ -229,6 +229,52 @@ fn a_write_that_lost_pages_in_a_power_failure_is_left_out() {
     }
 }
 
+#[test]
+fn an_unfinished_group_that_is_cut_off_takes_no_knowledge_with_it() {
+    let dir = quick_dir();
+    let (spool, _) = Store::open(dir.path(), quick()).unwrap();
+    let waiter = Waiter::register(&spool, 0);
+    let acknowledged = put(&spool, &waiter, 500);
+    let dsn = spool.next_id();
+    let group = Batch::new()
+        .message(envelope(dsn, 1, 20), vec![body(dsn, 20)])
+        .finish(acknowledged);
+    spool.append(group, None).unwrap();
+    drop(spool);
+
+    let path = segments(dir.path()).pop().unwrap();
+    let all = records(&path);
+    let (_, _, message_end) = all[1];
+    assert_eq!(
+        all[2].0.synced as usize * 8,
+        message_end.next_multiple_of(8)
+    );
+    let mut data = fs::read(&path).unwrap();
+    // The acknowledged message rots, and of what was written last a part is missing.
+    data[message_end - 1] ^= 1;
+    data.truncate(all[3].2 - 1);
+    for start in 0..3 {
+        fs::write(&path, &data).unwrap();
+        let (spool, recovery) = Store::open(dir.path(), quick()).unwrap();
+        assert_eq!(ids(&recovery), [acknowledged], "start {start}");
+        let torn = recovery.warnings.iter().map(|w| w.kind);
+        let expected = [DamageKind::TornTail];
+        assert!(torn.eq(expected.into_iter().filter(|_| start == 0)));
+        assert!(matches!(
+            spool.read_body(acknowledged),
+            Err(ReadError::Corrupt)
+        ));
+        drop(spool);
+        // Alone again, as the newest segment.
+        if start == 0 {
+            data = fs::read(&path).unwrap();
+        }
+        for other in segments(dir.path()) {
+            fs::remove_file(other).unwrap();
+        }
+    }
+}
+
 /// Notes which files are synced.
 #[derive(Default)]
 struct Noting(std::sync::Mutex<Vec<u64>>);

@@ -61,8 +61,10 @@ pub enum Kind {
     Tombstone = 3,
     /// First record of a segment.
     Meta = 4,
-    /// A message that didn't reach the disk whole before a power failure: the start that finds it
-    /// writes this into its header, so that no later one takes it for a message.
+    /// Nothing any more. The start that finds a message that didn't reach the disk whole before a
+    /// power failure writes this into its header, so that no later one takes it for a message; and
+    /// where it cuts off an unfinished group that knew best how far the segment is synced, one that
+    /// still says so.
     Void = 5,
 }
 

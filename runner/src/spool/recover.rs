@@ -200,23 +200,30 @@ impl Scanning<'_> {
         self.scan.recovery.bytes += len;
 
         let mut end = len;
-        if let Err(error) = self.records(name, &path, &file, &mut end, maybe_unsynced)? {
-            tracing::error!(path = %path.display(), %error, "a segment of the spool can't be read");
-            self.damage(Damage {
-                path,
-                from: 0,
-                to: len,
-                kind: DamageKind::Unreadable,
-                id: None,
-                set_aside: None,
-            });
-            if let Some(account) = self.scan.ledger.segments.get_mut(&name.number) {
-                account.stuck = true;
+        let note = match self.records(name, &path, &file, &mut end, maybe_unsynced)? {
+            Ok(note) => note,
+            Err(error) => {
+                tracing::error!(path = %path.display(), %error, "a segment of the spool can't be read");
+                self.damage(Damage {
+                    path,
+                    from: 0,
+                    to: len,
+                    kind: DamageKind::Unreadable,
+                    id: None,
+                    set_aside: None,
+                });
+                if let Some(account) = self.scan.ledger.segments.get_mut(&name.number) {
+                    account.stuck = true;
+                }
+                return Ok(());
             }
-            return Ok(());
-        }
+        };
         if end < len && self.options.disk.set_len(&file, end).is_ok() {
             self.scan.ledger.shrank(name.number, len - end);
+            if let Some(note) = note {
+                self.write_header(&path, &file, end, note)?;
+                self.scan.ledger.grew(name.number, HEADER_BYTES as u64);
+            }
         }
         // After a kill -9 the end of it is in the kernel's hands only. What was found is acted on
         // from now on, and later starts take older segments for synced: a power failure must not
@@ -230,7 +237,8 @@ impl Scanning<'_> {
         Ok(())
     }
 
-    /// Walks over the records of one segment. `end` becomes where a torn tail begins.
+    /// Walks over the records of one segment. `end` becomes where a torn tail begins; what is to
+    /// be written there when it is cut off.
     fn records(
         &mut self,
         name: SegmentName,
@@ -238,7 +246,7 @@ impl Scanning<'_> {
         file: &File,
         end: &mut u64,
         maybe_unsynced: bool,
-    ) -> Result<io::Result<()>, SpoolError> {
+    ) -> Result<io::Result<Option<Header>>, SpoolError> {
         let len = *end;
         let synced = match maybe_unsynced {
             true => match synced_up_to(file, name.salt, len) {
@@ -327,7 +335,14 @@ impl Scanning<'_> {
                 let id = header.map(|h| h.id);
                 self.set_aside(name, path, file, from, to.min(len), kind_at(to), id);
                 if let (Some(header), true) = (header, void) {
-                    self.void(path, file, from, header)?;
+                    // Only the newest segments are looked at so closely that a message that didn't
+                    // reach the disk whole is told from one that did. A later start must not take
+                    // it for a message, or for the newer copy of one.
+                    let void = Header {
+                        kind: Kind::Void,
+                        ..header
+                    };
+                    self.write_header(path, file, from, void)?;
                 }
                 if let Some(account) = self.scan.ledger.segments.get_mut(&name.number) {
                     account.urgent = true;
@@ -344,7 +359,25 @@ impl Scanning<'_> {
         {
             *end = from;
         }
-        Ok(Ok(()))
+        let Some((at, first, _)) = group.first().filter(|_| maybe_unsynced && *end < len) else {
+            return Ok(Ok(None));
+        };
+        // The next start must not know less: it would take what was synced, and has been damaged
+        // since, for what was never acknowledged.
+        Ok(synced_up_to(file, name.salt, *at).map(|known| {
+            let synced = synced.min(*at);
+            (known < synced).then(|| Header {
+                kind: Kind::Void,
+                group_goes_on: false,
+                group_began: false,
+                head_len: 0,
+                body_len: 0,
+                head_crc: crc32c::crc32c(&[]),
+                body_crc: crc32c::crc32c(&[]),
+                synced: (synced / super::record::ALIGN as u64) as u32,
+                ..*first
+            })
+        }))
     }
 
     /// Neither its id nor its number in the order is given again.
@@ -353,15 +386,14 @@ impl Scanning<'_> {
         self.scan.ids_below = self.scan.ids_below.max(header.id.saturating_add(1));
     }
 
-    /// Only the newest segments are looked at so closely that a message that didn't reach the disk
-    /// whole is told from one that did. A later start must not take it for a message, or for the
-    /// newer copy of one.
-    fn void(&self, path: &Path, file: &File, at: u64, header: Header) -> Result<(), SpoolError> {
-        let bytes = Header {
-            kind: Kind::Void,
-            ..header
-        }
-        .encode();
+    fn write_header(
+        &self,
+        path: &Path,
+        file: &File,
+        at: u64,
+        header: Header,
+    ) -> Result<(), SpoolError> {
+        let bytes = header.encode();
         let mut slices = [IoSlice::new(&bytes)];
         write_all(&*self.options.disk, file, &mut slices, at).map_err(SpoolError::io(path))
     }
