@@ -306,8 +306,9 @@ impl World {
                         class: Class::ALL[usize::from(message) % 3],
                         attempts: 0,
                         due: if flags & 4 != 0 { self.after(due) } else { now },
-                        expires: if flags & 8 != 0 {
-                            Instant::from_nanos(end_s.saturating_mul(1_000_000_000))
+                        // What would live 136 years lives for ever.
+                        expires: if flags & 8 != 0 && end_s < u64::from(u32::MAX) {
+                            Instant::from_nanos(end_s * 1_000_000_000)
                         } else {
                             Instant::FAR
                         },

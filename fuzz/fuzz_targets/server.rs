@@ -169,6 +169,17 @@ fn client(mut data: &[u8]) -> Vec<u8> {
     said
 }
 
+/// What was sent, but for the last word of a session that closes: of a body that is far too large
+/// and has a bare CR or LF, either is found first.
+fn refused(it: &Agreed) -> &[u8] {
+    let last = [
+        &b"552 5.3.4 Message is larger than allowed\r\n"[..],
+        b"521 5.5.2 Bare CR or LF in the message\r\n",
+    ];
+    let sent = |words: &&[u8]| it.sent.strip_suffix(*words).filter(|_| it.over);
+    last.iter().find_map(sent).unwrap_or(&it.sent)
+}
+
 fuzz_target!(|data: &[u8]| {
     let Some((&flags, mut data)) = data.split_first() else {
         return;
@@ -178,7 +189,7 @@ fuzz_target!(|data: &[u8]| {
     for cut in [1, usize::from(flags % 61) + 2] {
         let pieces = Agreed::play(options(flags), &client, cut);
         assert_eq!(whole.told, pieces.told, "cut by {cut}");
-        assert_eq!(whole.sent, pieces.sent, "cut by {cut}");
+        assert_eq!(refused(&whole), refused(&pieces), "cut by {cut}");
     }
     let mut session = Session::new(Instant::ZERO, options(flags));
     let (mut now, mut buffer, mut out) = (Instant::ZERO, Vec::new(), [0; 64]);
