@@ -5,7 +5,7 @@ mod spool_support;
 use std::time::Duration;
 
 use courser::spool::{
-    Batch, Deferral, Options, Outcome, OutcomeKind, RefusedWhy, SpoolError, Store,
+    Batch, Deferral, Options, Outcome, OutcomeKind, RefusedWhy, SpoolError, Stepped, Store,
 };
 use courser_core::time::Wall;
 use spool_support::*;
@@ -168,6 +168,66 @@ fn ids_are_never_given_twice() {
             let id = spool.next_id();
             assert!(id > last);
             last = id;
+        }
+    }
+}
+
+/// What is on its way empties a segment without help: copied forward is only what is left after a
+/// while, or at once when disk space is short.
+#[test]
+fn a_sparse_segment_settles_before_it_is_copied_forward() {
+    for (max_bytes, settles) in [(u64::MAX, true), (700_000, false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options {
+            settle: Duration::from_secs(10),
+            max_bytes,
+            ..small()
+        };
+        let began = std::time::Instant::now();
+        let (spool, mut parts, _) = Stepped::open(dir.path(), options, began, 1).unwrap();
+        let drive = |parts: &mut Stepped, after_ms: u64| {
+            let now = began + Duration::from_millis(after_ms);
+            loop {
+                parts.write(now);
+                if !(parts.sync(now) | parts.reclaim()) {
+                    return;
+                }
+            }
+        };
+        let body = vec![b'x'; 1000];
+        let mut ids = Vec::new();
+        for _ in 0..300 {
+            let id = spool.next_id();
+            let body = vec![body.clone().into()];
+            spool
+                .append_message(0, id, envelope(id, 1, 1000), body)
+                .unwrap();
+            drive(&mut parts, 0);
+            ids.push(id);
+        }
+        let outcome = Outcome {
+            recipient: 0,
+            kind: OutcomeKind::Delivered,
+        };
+        for (i, id) in ids.iter().enumerate() {
+            if i % 50 > 0 {
+                let batch = Batch::new().outcomes(*id, &[outcome.clone()]).finish(*id);
+                spool.append(batch, None).unwrap();
+                drive(&mut parts, 100);
+            }
+        }
+        drive(&mut parts, 9_999);
+        let before = spool.status();
+        assert_eq!(before.compacted == 0, settles, "{before:?}");
+        drive(&mut parts, 10_000);
+        drive(&mut parts, 10_001);
+        let after = spool.status();
+        assert!(after.compacted >= 3, "{after:?}");
+        if settles {
+            assert!(after.bytes < before.bytes / 2, "{before:?} {after:?}");
+        }
+        for id in ids.iter().step_by(50) {
+            assert_eq!(spool.read_body(*id).unwrap().len(), 1000);
         }
     }
 }

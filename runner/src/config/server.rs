@@ -103,6 +103,8 @@ pub struct Spool {
     pub pending_outcomes: ByteSize,
     /// A closed segment with less than this part alive is copied forward.
     pub compact_below: Percent,
+    /// But not before it has been closed for so long, unless disk space is short.
+    pub compact_after: Duration,
     /// Segments that are kept open for reading at most.
     pub open_segments: usize,
     /// Damaged records that are kept for inspection at most.
@@ -121,6 +123,7 @@ impl Spool {
             pending_bytes: self.pending.as_usize(),
             pending_outcome_bytes: self.pending_outcomes.as_usize(),
             sparse_percent: self.compact_below.0,
+            settle: self.compact_after,
             open_files: self.open_segments,
             corrupt_bytes: self.keep_corrupt.bytes(),
             ..crate::spool::Options::default()
@@ -143,6 +146,11 @@ impl Spool {
             pending: s.bounded("pending", ByteSize::mib(256), some.clone()),
             pending_outcomes: s.bounded("pending_outcomes", ByteSize::mib(32), some),
             compact_below: s.bounded("compact_below", Percent(35), Percent(0)..=Percent(90)),
+            compact_after: s.bounded(
+                "compact_after",
+                Duration::from_secs(10),
+                Duration::ZERO..=Duration::from_secs(86_400),
+            ),
             open_segments: s.bounded("open_segments", 64, 1..=100_000),
             keep_corrupt: s.get("keep_corrupt", ByteSize::gib(1)),
         };

@@ -359,6 +359,7 @@ fn the_parts_have_the_defaults_that_the_file_says() {
     assert_eq!(spool.pending_bytes, usual.pending_bytes);
     assert_eq!(spool.pending_outcome_bytes, usual.pending_outcome_bytes);
     assert_eq!(spool.sparse_percent, usual.sparse_percent);
+    assert_eq!(spool.settle, usual.settle);
     assert_eq!(spool.open_files, usual.open_files);
     assert_eq!(spool.corrupt_bytes, usual.corrupt_bytes);
     let (events, usual) = (config.events.options(), crate::events::Options::default());

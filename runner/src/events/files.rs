@@ -193,7 +193,7 @@ mod tests {
     fn a_civil_clock_that_is_set_back_or_far_ahead_mixes_nothing_up_and_deletes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
-        let at = |s: i64| Time::from_unix_ms(s * 1000);
+        let at = |s: u64| Time(s * 1000);
         for (time, made) in [
             (86_400, "events-19700102T000000-0.jsonl"),
             (86_400, "events-19700102T000000-1.jsonl"),

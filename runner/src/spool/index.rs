@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use super::record::{ALIGN, HEADER_BYTES, Header};
 use super::segment::SegmentName;
@@ -155,6 +156,8 @@ pub(super) struct Account {
     /// To be copied forward before any segment is removed: it has damage, or old copies of
     /// messages that were being moved when the server stopped.
     pub(super) urgent: bool,
+    /// When it was closed, if that was in this run.
+    pub(super) closed: Option<Instant>,
     /// Copying forward has failed; left alone until the next start.
     pub(super) stuck: bool,
 }
@@ -186,9 +189,16 @@ impl Ledger {
                 live: 0,
                 tombstones: HashMap::new(),
                 urgent: false,
+                closed: None,
                 stuck: false,
             },
         );
+    }
+
+    pub(super) fn close(&mut self, segment: u32, now: Instant) {
+        if let Some(account) = self.segments.get_mut(&segment) {
+            account.closed = Some(now);
+        }
     }
 
     pub(super) fn grew(&mut self, segment: u32, bytes: u64) {

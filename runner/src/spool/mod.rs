@@ -30,9 +30,10 @@
 //!
 //! The **writer** takes all that waits and writes it with one `pwritev`, from the buffers where
 //! it lies. The **syncer** calls one `fdatasync` for all that was written meanwhile and tells the
-//! shards. A lone message waits for nobody: it is written and synced at once. What comes while a
-//! sync runs is written beside it (so an outcome is in the kernel's hands within
-//! [`GATHER_US`]) and shares the next sync.
+//! shards. A lone message waits for nobody: it is written and synced at once. Where many come
+//! together, and while a sync runs, the writer waits for the others, so that they share one write
+//! and the next sync; no longer than [`GATHER_US`], so an outcome is in the kernel's hands within
+//! that time.
 //!
 //! The log is made of segments (`segments/`), the segments of [records](record). Nothing is
 //! changed in place. The writer counts for every segment how many bytes in it are still needed:

@@ -233,6 +233,7 @@ impl Writer {
         self.ledger.open(active.name, at);
         self.ledger.shrunk = true;
         let before = std::mem::replace(&mut self.active, active);
+        self.ledger.close(before.name.number, self.now);
         self.before = Some((before, self.at));
         self.at = at;
         self.abandoned = false;

@@ -37,7 +37,12 @@ pub(super) struct Queue {
     pub(super) written: Vec<Written>,
     pub(super) writer_sleeps: bool,
     pub(super) writer_gathers: bool,
+    pub(super) syncer_sleeps: bool,
     pub(super) syncing: bool,
+    /// Groups in `commands` that somebody waits for.
+    waiting: usize,
+    /// How many of those came together lately.
+    together: usize,
     pub(super) closed: bool,
     pub(super) writer_done: bool,
 }
@@ -45,6 +50,17 @@ pub(super) struct Queue {
 impl Queue {
     pub(super) fn pending_bytes(&self) -> usize {
         self.message_bytes + self.outcome_bytes
+    }
+
+    /// Whether what waits is better written a little later. Where one sends alone, it never is.
+    pub(super) fn wants_more(&self) -> bool {
+        self.syncing || (self.together > 1 && self.waiting < self.together)
+    }
+
+    pub(super) fn take_commands(&mut self) -> Vec<Command> {
+        let came = std::mem::take(&mut self.waiting);
+        self.together = came.max(self.together - self.together.div_ceil(8));
+        std::mem::take(&mut self.commands)
     }
 }
 
@@ -105,8 +121,10 @@ impl Shared {
         if queue.writer_done {
             return;
         }
+        queue.waiting += usize::from(matches!(&command, Command::Append(g) if g.durable()));
         queue.commands.push(command);
-        let wake = std::mem::take(&mut queue.writer_sleeps);
+        let wake = std::mem::take(&mut queue.writer_sleeps)
+            || (queue.writer_gathers && !queue.wants_more());
         drop(queue);
         if wake {
             self.writer_wake.notify_one();

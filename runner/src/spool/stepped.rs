@@ -80,7 +80,7 @@ impl Stepped {
         .then_some(writer.room_looked + TICK);
         let write = match queue.commands.is_empty() {
             false => Some(now),
-            true => [writer.try_again, writer.reclaim_after, room]
+            true => [writer.try_again, writer.reclaim_after, writer.settles, room]
                 .into_iter()
                 .flatten()
                 .min(),
@@ -96,7 +96,7 @@ impl Stepped {
 
     /// The writer takes all that waits and writes it.
     pub fn write(&mut self, now: Instant) {
-        let commands = std::mem::take(&mut lock(&self.shared().queue).commands);
+        let commands = lock(&self.shared().queue).take_commands();
         self.writer.step(now, commands, false);
     }
 
@@ -122,7 +122,7 @@ impl Stepped {
     pub fn close(mut self, now: Instant) {
         let mut queue = lock(&self.writer.shared.queue);
         queue.closed = true;
-        let commands = std::mem::take(&mut queue.commands);
+        let commands = queue.take_commands();
         drop(queue);
         self.writer.step(now, commands, true);
         let written = std::mem::take(&mut lock(&self.shared().queue).written);

@@ -58,6 +58,10 @@ pub struct Options {
     /// A closed segment of which less than this percentage lives is copied forward. Default 35;
     /// twice as much while the spool is nearly full.
     pub sparse_percent: u8,
+    /// But not before it has been closed for so long: by then most of what was on its way has arrived,
+    /// and need not be copied. At once while the spool is nearly full, or half of `max_bytes` is used.
+    /// Default 10 s.
+    pub settle: Duration,
     /// Most files that are kept open for reading. Default 64.
     pub open_files: usize,
     /// Most bytes of damaged records that are kept in `corrupt/`. Default 1 GiB.
@@ -80,6 +84,7 @@ impl Default for Options {
             pending_bytes: 256 << 20,
             pending_outcome_bytes: 32 << 20,
             sparse_percent: 35,
+            settle: Duration::from_secs(10),
             open_files: 64,
             corrupt_bytes: 1 << 30,
             disk: Arc::new(Os),

@@ -39,6 +39,7 @@ impl Syncer {
                 if self.is_ready(&queue.written, now) {
                     break;
                 }
+                queue.syncer_sleeps = true;
                 let wake = &shared.syncer_wake;
                 queue = match self.due {
                     Some(due) => {
@@ -49,6 +50,7 @@ impl Syncer {
                     None => wake.wait(queue).unwrap_or_else(PoisonError::into_inner),
                 };
             }
+            queue.syncer_sleeps = false;
             if queue.written.is_empty() && queue.writer_done {
                 return;
             }

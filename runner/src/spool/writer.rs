@@ -10,17 +10,18 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::batch::{AppendError, Batch, Committed, Group};
-use super::index::Ledger;
+use super::index::{Account, Ledger};
 use super::plan::make_segment;
 use super::queue::{Command, Written};
 use super::reclaim::{Compacted, Job, Jobs};
 use super::segment::SegmentFile;
 use super::store::{Shared, SpoolError, SpoolState, lock};
 
-/// While a sync runs, the writer gathers for so long before it writes, microseconds: nobody can
-/// be told before that sync ends anyway. After a kill -9, deliveries of so long a time may be
-/// made again.
-pub const GATHER_US: u64 = 200;
+/// For so long the writer gathers at most before it writes, microseconds: while a sync runs, since
+/// nobody can be told before that ends anyway, and until as many wait as lately came together,
+/// since a sync costs as much as all else that is done for a message. After a kill -9, deliveries
+/// of so long a time may be made again.
+pub const GATHER_US: u64 = 500;
 /// How often the room on the disk is looked at, at the least.
 pub(super) const TICK: Duration = Duration::from_millis(500);
 /// How often outcomes that couldn't be written are tried again, and how long messages are
@@ -52,6 +53,8 @@ pub(super) struct Writer {
     pub(super) job_runs: bool,
     /// No job before this.
     pub(super) reclaim_after: Option<Instant>,
+    /// When the next sparse segment has been closed for long enough.
+    pub(super) settles: Option<Instant>,
     /// When this step began.
     pub(super) now: Instant,
     /// Lets the syncer work, when there is nothing to do before it has.
@@ -103,6 +106,7 @@ impl Writer {
             jobs,
             job_runs: false,
             reclaim_after: None,
+            settles: None,
             now,
             nap,
         };
@@ -201,10 +205,8 @@ impl Writer {
                 .0;
         }
         queue.writer_sleeps = false;
-        // The queue holds what came while the last write was made: it isn't gathered further
-        // unless a sync runs, behind which it would have to wait anyway.
         let until = Instant::now() + Duration::from_micros(GATHER_US);
-        while queue.syncing && !queue.closed && !queue.commands.is_empty() {
+        while queue.wants_more() && !queue.closed && !queue.commands.is_empty() {
             let now = Instant::now();
             if now >= until {
                 break;
@@ -216,14 +218,17 @@ impl Writer {
                 .0;
         }
         queue.writer_gathers = false;
-        (std::mem::take(&mut queue.commands), queue.closed)
+        (queue.take_commands(), queue.closed)
     }
 
     pub(super) fn hand_to_syncer(&self, written: Written) {
         let mut queue = lock(&self.shared.queue);
         queue.written.push(written);
+        let wake = std::mem::take(&mut queue.syncer_sleeps);
         drop(queue);
-        self.shared.syncer_wake.notify_one();
+        if wake {
+            self.shared.syncer_wake.notify_one();
+        }
     }
 
     fn release(&self, group: &Group) {
@@ -462,7 +467,12 @@ impl Writer {
 
     /// Starts a job for the reclaimer if there is one.
     fn consider_reclaiming(&mut self, closing: bool) {
-        if self.job_runs || closing || !self.ledger.shrunk || self.shared.failed().is_some() {
+        let settled = self.settles.is_some_and(|at| at <= self.now);
+        if self.job_runs
+            || closing
+            || !(self.ledger.shrunk || settled)
+            || self.shared.failed().is_some()
+        {
             return;
         }
         if self.reclaim_after.is_some_and(|after| self.now < after) {
@@ -478,30 +488,36 @@ impl Writer {
                 .filter(|a| a.name.number != active && !a.stuck)
         };
         let full = matches!(self.shared.state(), SpoolState::NearlyFull { .. });
-        let percent = u64::from(self.shared.options.sparse_percent) * if full { 2 } else { 1 };
-        // Small segments count as if they were large: many starts leave many of them.
-        let share = |a: &super::index::Account| {
-            a.needed() * 100 / a.size.max(self.shared.options.segment_bytes / 4).max(1)
+        let options = &self.shared.options;
+        // What is on its way empties a segment without help, if it is given the time.
+        let hurry = full || self.ledger.total > options.max_bytes / 2;
+        let settles = |a: &Account| match a.closed {
+            Some(closed) if !hurry => Some(closed + options.settle).filter(|at| *at > self.now),
+            _ => None,
         };
+        let percent = u64::from(options.sparse_percent) * if full { 2 } else { 1 };
+        // Small segments count as if they were large: many starts leave many of them.
+        let share = |a: &Account| a.needed() * 100 / a.size.max(options.segment_bytes / 4).max(1);
+        let sparse = || closed().filter(|a| share(a) < percent.min(90));
+        let next = sparse().filter_map(settles).min();
         let job = if let Some(a) = closed().find(|a| a.urgent) {
-            Job::Compact(a.name)
+            Some(Job::Compact(a.name))
         } else {
             let empty: Vec<_> = closed()
                 .filter(|a| a.needed() == 0)
                 .map(|a| a.name)
                 .collect();
-            if !empty.is_empty() {
-                Job::Unlink(empty)
-            } else {
-                match closed()
+            if empty.is_empty() {
+                sparse()
+                    .filter(|a| settles(a).is_none())
                     .min_by_key(|a| share(a))
-                    .filter(|a| share(a) < percent.min(90))
-                {
-                    Some(a) => Job::Compact(a.name),
-                    None => return,
-                }
+                    .map(|a| Job::Compact(a.name))
+            } else {
+                Some(Job::Unlink(empty))
             }
         };
+        self.settles = next;
+        let Some(job) = job else { return };
         self.job_runs = self.jobs.start(job);
     }
 

@@ -23,6 +23,7 @@ pub fn small() -> Options {
         min_free_bytes: 0,
         min_free_percent: 0,
         reserve_bytes: 1 << 20,
+        settle: Duration::ZERO,
         ..Options::default()
     }
 }

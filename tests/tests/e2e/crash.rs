@@ -158,7 +158,7 @@ pub(crate) fn kill_9_at_random_moments_under_load() {
     let mut random = Seeded(seed | 1);
     let receiver = moody();
     let mut server = Server::start(&format!(
-        "server.shards = 2\nspool.segment_size = \"1MiB\"\n\
+        "server.shards = 2\nspool.segment_size = \"1MiB\"\nspool.compact_after = \"0s\"\n\
          [delivery.limits]\nmessage_rate = \"100k/s\"\nconnection_rate = \"10k/s\"\nconnections = 20\n\
          [[stream]]\nretry = {{ intervals = [\"1s\"], life = \"1h\", jitter = \"0%\" }}\n{}",
         smart_host(receiver.address)

@@ -279,7 +279,16 @@ pub(crate) fn every_call_of_a_start_fails_once() {
         "starts on a failing disk: refused {refused:?}, went on {went:?}, in {:.1} s; nothing lost or invented on the start after it\n",
         began.elapsed().as_secs_f64()
     ));
-    for what in ["Write", "Sync", "SyncFolder", "Create", "Rename", "Allocate", "SetLen", "Read"] {
+    for what in [
+        "Write",
+        "Sync",
+        "SyncFolder",
+        "Create",
+        "Rename",
+        "Allocate",
+        "SetLen",
+        "Read",
+    ] {
         assert!(
             refused.contains_key(what) || went.contains_key(what),
             "no start has reached {what}"

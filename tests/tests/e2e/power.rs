@@ -118,7 +118,7 @@ fn recorded_run(disk: &Disk, dir: &Path, submissions: &[Submission]) -> Vec<Op> 
     let mut server = Server::start_in(
         dir,
         &format!(
-            "spool = {{ dir = \"{}/spool\", segment_size = \"64KiB\", reserve = \"64KiB\", min_free_percent = \"0%\" }}\n\
+            "spool = {{ dir = \"{}/spool\", segment_size = \"64KiB\", reserve = \"64KiB\", min_free_percent = \"0%\", compact_after = \"0s\" }}\n\
              [[stream]]\nretry = {{ intervals = [\"1s\"], life = \"1h\", jitter = \"0%\" }}\n{}",
             disk.path().display(),
             smart_host(receiver.address)
