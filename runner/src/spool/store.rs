@@ -264,6 +264,9 @@ pub(super) struct Shared {
     changes: Mutex<VecDeque<SpoolState>>,
     /// What was found since the last [`Spool::new_damage`], oldest first.
     damage: Mutex<VecDeque<Damage>>,
+    /// Held while a record is copied to `corrupt/`: the reclaimer and several readers may come upon
+    /// the same one at a time.
+    setting_aside: Mutex<()>,
     accepting: AtomicBool,
     failed: AtomicBool,
     next_id: AtomicU64,
@@ -384,6 +387,7 @@ impl Shared {
     /// Copies the damaged record of a message to `corrupt/`, and tells of it unless it is there
     /// already.
     pub(super) fn set_aside(&self, file: &File, segment: u32, from: u64, to: u64, id: u64) {
+        let _alone = lock(&self.setting_aside);
         let kept = recover::keep(
             &self.dir,
             self.options.corrupt_bytes,
@@ -518,6 +522,7 @@ impl Opened {
             state: Mutex::new(SpoolState::Open),
             changes: Mutex::default(),
             damage: Mutex::default(),
+            setting_aside: Mutex::default(),
             accepting: AtomicBool::new(true),
             failed: AtomicBool::new(false),
             next_id: AtomicU64::new(found.ids_below.max(now_ms << 20)),
