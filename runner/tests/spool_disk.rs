@@ -199,6 +199,84 @@ fn nothing_is_acknowledged_into_a_folder_that_was_removed() {
     }
 }
 
+/// Notes which folders are synced.
+#[derive(Default)]
+struct Folders(std::sync::Mutex<Vec<std::path::PathBuf>>);
+
+impl courser::spool::disk::Disk for Folders {
+    fn sync_dir(&self, dir: &Path) -> std::io::Result<()> {
+        self.0.lock().unwrap().push(dir.into());
+        std::fs::File::open(dir)?.sync_all()
+    }
+}
+
+#[test]
+fn a_power_failure_takes_no_folder_that_was_made_on_the_way() {
+    let disk = Arc::new(Folders::default());
+    let options = Options {
+        disk: disk.clone(),
+        ..small()
+    };
+    let top = tempfile::tempdir().unwrap();
+    let dir = top.path().join("none/of/these");
+    drop(Store::open(&dir, options.clone()).unwrap());
+    let synced = std::mem::take(&mut *disk.0.lock().unwrap());
+    for folder in [
+        top.path().to_owned(),
+        top.path().join("none"),
+        top.path().join("none/of"),
+        dir.clone(),
+        dir.join("segments"),
+    ] {
+        assert!(synced.contains(&folder), "{folder:?} is not in {synced:?}");
+    }
+    drop(Store::open(&dir, options).unwrap());
+    let above = top.path().join("none");
+    assert!(!disk.0.lock().unwrap().contains(&above), "it was there");
+}
+
+#[test]
+fn a_start_on_a_full_disk_takes_the_reserve() {
+    let (dir, _, options) = faulty();
+    let (spool, _) = Store::open(dir.path(), options.clone()).unwrap();
+    let waiter = Waiter::register(&spool, 0);
+    let (id, result) = append(&spool, &waiter, "kept");
+    assert_eq!(result, Ok(()));
+    drop(spool);
+    let reserve = dir.path().join("reserve");
+    std::fs::write(&reserve, [0; 64]).unwrap();
+    let disk = Arc::new(FullWith(reserve.clone()));
+    let options = Options { disk, ..options };
+    let (spool, recovery) = Store::open(dir.path(), options.clone()).unwrap();
+    assert_eq!(recovery.messages[0].envelope.id(), id);
+    assert!(matches!(
+        spool.status().state,
+        SpoolState::NearlyFull { .. }
+    ));
+    drop(spool);
+}
+
+/// No room but what the reserve holds.
+struct FullWith(std::path::PathBuf);
+
+impl courser::spool::disk::Disk for FullWith {
+    fn write_at(
+        &self,
+        file: &std::fs::File,
+        bufs: &[std::io::IoSlice<'_>],
+        offset: u64,
+    ) -> std::io::Result<usize> {
+        if self.0.exists() {
+            return Err(std::io::ErrorKind::StorageFull.into());
+        }
+        courser::spool::disk::Os.write_at(file, bufs, offset)
+    }
+
+    fn allocate(&self, _: &std::fs::File, _: u64) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::StorageFull.into())
+    }
+}
+
 #[test]
 fn messages_are_refused_before_the_disk_is_full() {
     let (dir, disk, mut options) = faulty();

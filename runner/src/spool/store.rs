@@ -487,19 +487,26 @@ impl Opened {
                 "segment_bytes must lie between 64 kB and 16 GiB",
             ));
         }
+        // Each folder that gets a name in it: without a sync, a power failure takes the name away.
+        let mut named: Vec<&Path> = Vec::new();
+        for folder in dir.ancestors() {
+            let above = folder.parent().filter(|p| !p.as_os_str().is_empty());
+            named.extend(above);
+            if above.is_none_or(Path::exists) {
+                break;
+            }
+        }
+        named.reverse();
+        named.push(dir);
         for folder in [dir, &dir.join("segments"), &dir.join("corrupt")] {
             fs::create_dir_all(folder).map_err(SpoolError::io(folder))?;
         }
         let lock_file = take_lock(dir)?;
-        let disk = options.disk.clone();
-        for folder in [
-            dir.parent().filter(|p| !p.as_os_str().is_empty()),
-            Some(dir),
-        ]
-        .into_iter()
-        .flatten()
-        {
-            disk.sync_dir(folder).map_err(SpoolError::io(folder))?;
+        for folder in named {
+            options
+                .disk
+                .sync_dir(folder)
+                .map_err(SpoolError::io(folder))?;
         }
 
         let mut found = recover::scan(dir, &options)?;

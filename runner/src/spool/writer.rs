@@ -83,8 +83,15 @@ impl Writer {
         nap: fn(&Shared),
     ) -> Result<Self, SpoolError> {
         let dir = shared.segments_dir();
-        let (active, at) =
-            make_segment(&shared, next_segment, seq).map_err(SpoolError::io(&dir))?;
+        let made = make_segment(&shared, next_segment, seq).or_else(|error| {
+            // What is there can be delivered on a full disk too: that is what the reserve is for.
+            let reserve = shared.dir.join("reserve");
+            match is_full(&error) && std::fs::remove_file(reserve).is_ok() {
+                true => make_segment(&shared, next_segment, seq),
+                false => Err(error),
+            }
+        });
+        let (active, at) = made.map_err(SpoolError::io(&dir))?;
         let disk = &shared.options.disk;
         disk.sync_data(&active.file).map_err(SpoolError::io(&dir))?;
         disk.sync_dir(&dir).map_err(SpoolError::io(&dir))?;
