@@ -129,13 +129,33 @@ pub enum SpoolError {
     #[error("spool setting {0}")]
     Option(&'static str),
     /// The system refused something.
-    #[error("the spool's {path}: {error}")]
+    #[error("the spool's {path}: {error}{}", advice(.error))]
     Io {
         /// The file or folder.
         path: PathBuf,
         /// What the system says.
         error: io::Error,
     },
+}
+
+/// What would be right, where that is known.
+fn advice(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            let user = rustix::process::geteuid().as_raw();
+            format!("; the user that runs this (uid {user}) must own the folder named in spool.dir")
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "; its file system has to be mounted writable, or spool.dir has to name another".into()
+        }
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
+            "; spool.dir has to name a folder".into()
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; make room on its file system, a few MB at least".into()
+        }
+        _ => String::new(),
+    }
 }
 
 impl SpoolError {
