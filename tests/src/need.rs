@@ -21,6 +21,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("valgrind", "valgrind"),
     ("faketime", "faketime"),
     ("zstd", "zstd"),
+    ("mkfs.ext4", "e2fsprogs"),
+    ("setpriv", "util-linux"),
 ];
 
 static KNOWN: Mutex<Option<HashMap<String, bool>>> = Mutex::new(None);

@@ -295,3 +295,365 @@ pub(crate) fn every_call_of_a_start_fails_once() {
         );
     }
 }
+
+/// A real server on a disk that fails, what was handed in to it, and what came of it.
+struct World {
+    disk: Disk,
+    server: Server,
+    receiver: Receiver,
+    client: Option<Client>,
+    next: usize,
+    /// Recipients, and whether their message got 250.
+    handed_in: HashMap<String, bool>,
+    last_reply: String,
+    restarts: u64,
+    struck: u64,
+    refused: u64,
+    /// The longest round and its faults.
+    longest: (Duration, String),
+}
+
+fn message(number: usize) -> Vec<u8> {
+    let mut content = small(&format!("fault-{number}"));
+    for line in 0..number % 9 * 45 {
+        content.extend_from_slice(
+            format!("{line:04} of {number:05}, and some more so that it is a line of mail\r\n")
+                .as_bytes(),
+        );
+    }
+    content
+}
+
+impl World {
+    fn new(dir: &Path, disk: Disk) -> Self {
+        let tried = Mutex::new(BTreeSet::new());
+        let receiver = Receiver::start(move |line| match line {
+            l if l.starts_with("RCPT TO:<later") => {
+                let mut tried = tried.lock().unwrap_or_else(PoisonError::into_inner);
+                match tried.insert(l.to_owned()) {
+                    true => Answer::say("451 4.2.1 Not now"),
+                    false => Answer::Usual,
+                }
+            }
+            _ => Answer::Usual,
+        });
+        let server = Server::start_in(
+            dir,
+            &format!(
+                "spool = {{ dir = \"{}/spool\", segment_size = \"64KiB\", reserve = \"64KiB\", min_free = \"0B\", min_free_percent = \"0%\" }}\n\
+                 limits.body_memory = \"0B\"\n\
+                 [[stream]]\nretry = {{ intervals = [\"1s\"], life = \"1h\", jitter = \"0%\" }}\n{}",
+                disk.path().display(),
+                smart_host(receiver.address)
+            ),
+        );
+        Self {
+            disk,
+            server,
+            receiver,
+            client: None,
+            next: 0,
+            handed_in: HashMap::new(),
+            last_reply: String::new(),
+            restarts: 0,
+            struck: 0,
+            refused: 0,
+            longest: Default::default(),
+        }
+    }
+
+    /// Hands in one message; whether it was taken.
+    fn hand_in(&mut self) -> bool {
+        let number = self.next;
+        self.next += 1;
+        let to = self.server.address;
+        let client = self.client.get_or_insert_with(|| Client::hello(to));
+        let recipients = [
+            format!("at-once{number}@d{}.test", number % 3),
+            format!("later{number}@d0.test"),
+        ];
+        let recipients = &recipients[..1 + usize::from(number.is_multiple_of(3))];
+        let quoted: Vec<String> = recipients.iter().map(|r| format!("<{r}>")).collect();
+        let reply = client.try_submit("<a@sender.test>", &quoted, &message(number));
+        // No reply would be an error after half a minute.
+        let reply = reply.unwrap_or_else(|e| panic!("message {number} got no reply: {e}"));
+        let taken = reply.starts_with("250 ");
+        assert!(
+            taken || reply.starts_with("451 4.3.0 ") || reply.starts_with("452 4.3.1 "),
+            "{reply}"
+        );
+        self.refused += u64::from(!taken);
+        self.last_reply = reply;
+        for recipient in recipients {
+            self.handed_in.insert(recipient.clone(), taken);
+        }
+        taken
+    }
+
+    fn warnings(&self) -> String {
+        self.server.ask(&["status", "--json"])[0]["warnings"].to_string()
+    }
+
+    fn has_failed(&self) -> bool {
+        self.warnings().contains("the spool has failed")
+    }
+
+    /// The faults strike under load; then either it goes on by itself, or it has failed and says so.
+    fn round(&mut self, faults: &[Fault], text: &str) {
+        let name = format!("{faults:?}");
+        let before = self.server.log().len();
+        self.disk.fail_all(faults.to_vec());
+        let began = Instant::now();
+        let end = began + Duration::from_secs(30);
+        let mut more = 3;
+        while more > 0 && Instant::now() < end {
+            if !self.hand_in() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            more -= u32::from(self.disk.struck() > 0);
+        }
+        self.disk.mend();
+        if began.elapsed() > self.longest.0 {
+            self.longest = (began.elapsed(), name.clone());
+        }
+        let struck = self.disk.struck();
+        assert!(struck > 0, "{name} was not reached");
+        self.struck += struck;
+        let goes_on = eventually(20, || match self.has_failed() {
+            true => Some(false),
+            false => self.hand_in().then_some(true),
+        });
+        let goes_on = goes_on.unwrap_or_else(|| {
+            panic!(
+                "{name}: it neither takes mail again nor says that it has failed: {}",
+                self.last_reply
+            )
+        });
+        let told = eventually(10, || {
+            self.server.log()[before..].contains(text).then_some(())
+        });
+        assert!(
+            told.is_some(),
+            "{name}: no word of {text:?} in\n{}",
+            &self.server.log()[before..]
+        );
+        if !goes_on {
+            self.restart(&name, text);
+        }
+    }
+
+    /// It has failed: it says why and what to do, and takes nothing. The disk loses what was not
+    /// synced, and a restart finds the rest.
+    fn restart(&mut self, name: &str, text: &str) {
+        let warnings = self.warnings();
+        let at = self.disk.path().display().to_string();
+        assert!(
+            warnings.contains("until a restart")
+                && warnings.contains(text)
+                && warnings.contains(&at),
+            "{name}: {warnings}"
+        );
+        assert!(!self.hand_in(), "{name}: it takes mail after it has failed");
+        assert!(
+            self.last_reply.starts_with("451 4.3.0 "),
+            "{}",
+            self.last_reply
+        );
+        let failed = self.restarts as usize + 1;
+        let events = self
+            .server
+            .wait_events("spool", failed, |e| e["state"] == "failed");
+        let reason = events[failed - 1]["reason"].to_string();
+        assert!(
+            reason.contains(text) && reason.contains(&at),
+            "{name}: {reason}"
+        );
+        self.client = None;
+        match self.restarts % 2 {
+            0 => self.server.stop(),
+            _ => self.server.kill9(),
+        }
+        let mut replay = Replay::default();
+        for op in self.disk.record() {
+            replay.apply(&op);
+        }
+        let cut = match self.restarts % 3 {
+            0 => Cut::Dropped,
+            1 => Cut::Seed(self.restarts),
+            _ => Cut::Kept,
+        };
+        self.disk.load(&replay.cut(cut, LEFT_OUT));
+        self.server.restart();
+        self.restarts += 1;
+    }
+
+    /// Everything ends, and each has what was sent to it; gives how many copies came too many.
+    fn all_is_delivered(&self) -> usize {
+        self.server.wait_empty();
+        let mut arrived: HashMap<String, usize> = HashMap::new();
+        for mail in self.receiver.mails() {
+            for recipient in mail.recipients() {
+                let digits: String = recipient
+                    .chars()
+                    .skip_while(|c| !c.is_ascii_digit())
+                    .take_while(char::is_ascii_digit)
+                    .collect();
+                let number = digits.parse().expect("a recipient with a number");
+                assert!(
+                    mail.without_received() == message(number),
+                    "{recipient} got something else:\n{}",
+                    mail.text()
+                );
+                *arrived.entry(recipient).or_default() += 1;
+            }
+        }
+        let lost: Vec<&String> = self
+            .handed_in
+            .iter()
+            .filter(|(r, taken)| **taken && !arrived.contains_key(*r))
+            .map(|(r, _)| r)
+            .collect();
+        assert!(lost.is_empty(), "lost: {lost:?}\n{}", self.server.log());
+        if self.restarts == 0 {
+            // What was refused was not kept: its sender hands it in again.
+            let kept = |r: &String| self.handed_in.get(r) == Some(&true);
+            let refused: Vec<&String> = arrived.keys().filter(|r| !kept(r)).collect();
+            assert!(refused.is_empty(), "refused and delivered: {refused:?}");
+        }
+        arrived.values().map(|n| n - 1).sum()
+    }
+}
+
+fn fault(what: What, path: &str, nth: u64, times: u64, errno: i32, some: usize) -> Fault {
+    Fault {
+        what,
+        path: path.into(),
+        nth,
+        times,
+        errno,
+        some,
+    }
+}
+
+const ALWAYS: u64 = u64::MAX;
+
+pub(crate) fn what_fails_under_load_and_then_works_again() {
+    let dir = scratch();
+    let Some(disk) = Disk::mount(&dir.path().join("disk")) else {
+        return;
+    };
+    let mut world = World::new(dir.path(), disk);
+    let began = Instant::now();
+    let errors = ERRORS.iter().chain(&[
+        (libc::EROFS, "Read-only file system"),
+        (libc::EACCES, "Permission denied"),
+    ]);
+    let mut rounds = 0;
+    for &(errno, text) in errors {
+        let f = |what, path: &str, nth, times, some| fault(what, path, nth, times, errno, some);
+        let writes = |nth, times, some| f(What::Write, ".log", nth, times, some);
+        let sets = [
+            vec![writes(1, 1, 0)],
+            vec![writes(4, 1, 100)],
+            vec![writes(2, 6, 0)],
+            vec![writes(1, ALWAYS, 0)],
+            // What a failed write has left can't be cut off, and no other segment can be made.
+            vec![
+                writes(3, 1, 1000),
+                f(What::SetLen, ".log", 1, 2, 0),
+                f(What::Create, ".log", 1, 2, 0),
+            ],
+            // Outcomes go into the reserve, which isn't given back at once.
+            vec![writes(2, 8, 0), f(What::Allocate, "reserve", 1, 3, 0)],
+            vec![f(What::Create, ".log", 1, 1, 0)],
+            vec![f(What::Create, ".log", 1, ALWAYS, 0)],
+            vec![f(What::Remove, ".log", 1, 2, 0)],
+            vec![f(What::Read, ".log", 1, 1, 0)],
+            vec![f(What::Read, ".log", 1, ALWAYS, 0)],
+            vec![f(What::Open, ".log", 1, 2, 0)],
+        ];
+        let own = errno == libc::EIO || errno == libc::ENOSPC;
+        let sets = sets.into_iter().enumerate();
+        // Of the other errors those that are told apart.
+        for (_, set) in sets.filter(|(i, _)| own || matches!(i, 3 | 7)) {
+            world.round(&set, text);
+            rounds += 1;
+        }
+    }
+    assert_eq!(
+        world.restarts,
+        0,
+        "it has failed for good:\n{}",
+        world.server.log()
+    );
+    let twice = world.all_is_delivered();
+    say(&format!(
+        "{rounds} faults under load that pass: {} calls failed, {} of {} messages were refused, the rest was delivered, {twice} copies too many, in {:.1} s; the longest was {:?}\n",
+        world.struck,
+        world.refused,
+        world.next,
+        began.elapsed().as_secs_f64(),
+        world.longest
+    ));
+    assert_eq!(twice, 0);
+    world.server.stop();
+}
+
+pub(crate) fn syncs_that_fail_under_load() {
+    let dir = scratch();
+    let Some(disk) = Disk::mount(&dir.path().join("disk")) else {
+        return;
+    };
+    let mut world = World::new(dir.path(), disk);
+    let began = Instant::now();
+    let mut rounds = 0;
+    for &(errno, text) in ERRORS {
+        for (what, path, nth) in [
+            (What::Sync, ".log", 1),
+            (What::Sync, ".log", 3),
+            (What::Sync, ".log", 9),
+            (What::SyncFolder, "segments", 1),
+            (What::SyncFolder, "segments", 2),
+        ] {
+            world.round(&[fault(what, path, nth, 1, errno, 0)], text);
+            rounds += 1;
+        }
+    }
+    let twice = world.all_is_delivered();
+    say(&format!(
+        "{rounds} failed syncs under load: {} restarts after what was not synced was lost, {} of {} messages were refused, the rest was delivered, {twice} copies too many, in {:.1} s\n",
+        world.restarts,
+        world.refused,
+        world.next,
+        began.elapsed().as_secs_f64()
+    ));
+    assert!(world.restarts >= 6, "{} restarts", world.restarts);
+    world.server.stop();
+}
+
+pub(crate) fn a_start_on_a_failing_disk_says_what_would_be_right() {
+    let dir = scratch();
+    let Some(disk) = Disk::mount(&dir.path().join("disk")) else {
+        return;
+    };
+    let spool = disk.path().join("spool");
+    let server = Server::prepare(dir.path(), &format!("spool.dir = \"{}\"", spool.display()));
+    let config = server.config().display().to_string();
+    for (what, errno, says) in [
+        (What::Sync, libc::EIO, "Input/output error"),
+        (What::Write, libc::ENOSPC, "make room on its file system"),
+        (What::SyncFolder, libc::EIO, "Input/output error"),
+        (What::Create, libc::EROFS, "mounted writable"),
+        (What::MakeFolder, libc::EACCES, "must own the folder"),
+    ] {
+        disk.load(&Image::default());
+        disk.fail(fault(what, "", 1, ALWAYS, errno, 0));
+        let out = run(&["serve", "--config", &config]);
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(1), "{what:?}: {said}");
+        assert!(
+            said.contains(&disk.path().display().to_string()) && said.contains(says),
+            "{what:?}: {said}"
+        );
+    }
+}

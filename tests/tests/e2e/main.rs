@@ -5,11 +5,13 @@ mod bad_receivers;
 mod check_config;
 mod clock;
 mod crash;
+mod damage;
 mod demo;
 mod dns;
 mod dsn;
 mod explain;
 mod faults;
+mod folders;
 mod full;
 mod mail;
 mod operate;
@@ -46,6 +48,10 @@ fn main() -> ExitCode {
             draining_ends_in_time_although_a_receiver_hangs,
             drain_over_the_control_socket,
             two_servers_do_not_share_a_spool,
+        }
+        damage: {
+            while_it_is_stopped,
+            while_it_runs,
         }
         demo: {
             a_newsletter_to_five_hundred,
@@ -84,9 +90,21 @@ fn main() -> ExitCode {
         }
         faults: {
             every_call_of_a_start_fails_once,
+            what_fails_under_load_and_then_works_again,
+            syncs_that_fail_under_load,
+            a_start_on_a_failing_disk_says_what_would_be_right,
+        }
+        folders: {
+            in_the_way_of_a_file,
+            not_writable,
+            mounted_read_only,
+            full_at_the_start,
+            missing_ones_are_made,
+            removed_under_the_running_server,
         }
         full: {
             a_full_disk,
+            a_disk_that_others_fill,
             a_full_queue,
         }
         mail: {
