@@ -166,7 +166,7 @@ pub enum Failure {
     /// The servers refuse to work for us: REFUSED, NOTIMP, FORMERR, or a referral from a server
     /// that does not recurse.
     Refused,
-    /// The answers can't be read.
+    /// The answers can't be read, or are about something else.
     Malformed,
     /// A CNAME chain that is too long or circular.
     CnameChain,
@@ -423,18 +423,21 @@ pub(crate) fn decode(
         return Said::Failure(Failure::Malformed);
     }
     let wanted = kind.wire();
+    let mut of_other_class = 0;
     let (Some(answers), Some(authorities)) = (
-        records(&mut decoder, header.counts.answers, &|k| {
-            k == wanted || k == RecordType::CNAME
+        records(&mut decoder, header.counts.answers, &mut |k, inside| {
+            let relevant = k == wanted || k == RecordType::CNAME;
+            of_other_class += usize::from(relevant && !inside);
+            relevant && inside
         }),
-        records(&mut decoder, header.counts.authorities, &|k| {
-            matches!(k, RecordType::SOA | RecordType::NS)
+        records(&mut decoder, header.counts.authorities, &mut |k, inside| {
+            inside && matches!(k, RecordType::SOA | RecordType::NS)
         }),
     ) else {
         return Said::Failure(Failure::Malformed);
     };
     // What remains is of no use but for the upper bits of the response code (RFC 6891 6.1.3).
-    if let Some(additionals) = records(&mut decoder, header.counts.additionals, &|k| {
+    if let Some(additionals) = records(&mut decoder, header.counts.additionals, &mut |k, _| {
         k == RecordType::OPT
     }) {
         match additionals.first().map(|opt| opt.ttl_s >> 24) {
@@ -482,9 +485,14 @@ pub(crate) fn decode(
         ttl_s = ttl_s.min(record.ttl_s);
         used += 1;
     }
-    let foreign = answers.len() - used;
+    let foreign = answers.len() - used + of_other_class;
 
     let exists = header.metadata.response_code == ResponseCode::NoError;
+    if exists && used == 0 && foreign > 0 {
+        // Records such as were asked for, all of them of another name or class. That says nothing
+        // about this name, least of all that it has none.
+        return Said::Failure(Failure::Malformed);
+    }
     let collected = if exists { collect(kind, found) } else { None };
     let positive = collected.is_some();
     let mut decoded = Decoded {
@@ -527,12 +535,12 @@ pub(crate) fn decode(
     Said::Answer(decoded)
 }
 
-/// Reads `count` records and keeps the first [`DNS_RECORDS_MAX`] of the kinds that `keep` names.
-/// `None` if they can't be read.
+/// Reads `count` records and keeps the first [`DNS_RECORDS_MAX`] that `keep` wants: it is told the
+/// type, and whether the class is IN. `None` if they can't be read.
 fn records(
     decoder: &mut BinDecoder<'_>,
     count: u16,
-    keep: &dyn Fn(RecordType) -> bool,
+    keep: &mut dyn FnMut(RecordType, bool) -> bool,
 ) -> Option<Vec<Raw>> {
     let mut kept = Vec::with_capacity(usize::from(count).min(8));
     for _ in 0..count {
@@ -544,7 +552,7 @@ fn records(
         let at = decoder.index();
         decoder.read_slice(length).ok()?;
         let opt = kind == RecordType::OPT;
-        if keep(kind) && (opt || class == u16::from(DNSClass::IN)) && kept.len() < DNS_RECORDS_MAX {
+        if keep(kind, class == u16::from(DNSClass::IN)) && kept.len() < DNS_RECORDS_MAX {
             kept.push(Raw {
                 owner,
                 kind,
