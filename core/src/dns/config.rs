@@ -44,8 +44,9 @@ pub struct Config {
     /// How long a TCP query waits, connecting included.
     pub tcp_timeout: Duration,
     /// Queries that are sent for one name of one question before it fails, at most
-    /// [`DNS_ATTEMPTS_MAX`](crate::limits::DNS_ATTEMPTS_MAX). One that is asked again by TCP
-    /// because its answer didn't fit into a datagram doesn't count.
+    /// [`DNS_ATTEMPTS_MAX`](crate::limits::DNS_ATTEMPTS_MAX). The same server asked again by TCP,
+    /// because its answer didn't fit into a datagram, or without EDNS, which it doesn't know, doesn't
+    /// count, but for that most.
     pub attempts_max: usize,
     /// How long a question may take in all. Every question is answered within this time.
     pub give_up: Duration,

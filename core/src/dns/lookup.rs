@@ -72,6 +72,8 @@ struct Lookup {
     attempts: Vec<Attempt>,
     /// Queries sent for this name.
     sent: usize,
+    /// Those of them that weren't the same question to the same server in another form.
+    tries: usize,
     /// Number of the latest attempt.
     latest: u32,
     last_failure: Option<Failure>,
@@ -222,6 +224,7 @@ impl Resolver {
                 asked: 0,
                 attempts: Vec::new(),
                 sent: 0,
+                tries: 0,
                 latest: 0,
                 last_failure: None,
                 give_up,
@@ -299,7 +302,7 @@ impl Resolver {
     fn send(&mut self, now: Instant, id: u64, out: &mut [u8]) -> Option<Output> {
         let lookup = self.lookups.get(&id).filter(|l| !l.in_flight)?;
         let (failed, asked, tcp) = (lookup.failed, lookup.asked, lookup.tcp);
-        let rounds = lookup.sent / self.servers.len().max(1);
+        let rounds = lookup.tries / self.servers.len().max(1);
         let patience = if tcp {
             self.config.tcp_timeout
         } else {
@@ -309,7 +312,7 @@ impl Resolver {
         };
         // The same question in another form to the same server isn't another attempt.
         let enough = self.config.attempts_max.clamp(1, DNS_ATTEMPTS_MAX);
-        let done = lookup.sent >= enough && lookup.prefer.is_none();
+        let done = lookup.tries >= enough && lookup.prefer.is_none();
         let server = if done || lookup.sent >= DNS_ATTEMPTS_MAX {
             None
         } else {
@@ -324,7 +327,9 @@ impl Resolver {
             self.fail(now, id, failure);
             return None;
         };
-        lookup.prefer = None;
+        if lookup.prefer.take() != Some(server) {
+            lookup.tries += 1;
+        }
         lookup.asked |= bit(server);
         lookup.sent += 1;
         lookup.latest += 1;
@@ -676,6 +681,7 @@ impl Resolver {
         lookup.failed = 0;
         lookup.asked = 0;
         lookup.sent = 0;
+        lookup.tries = 0;
         lookup.last_failure = None;
         let known = Question::new(lookup.asking.clone(), lookup.question.kind);
         match self.cache.get(now, &known) {

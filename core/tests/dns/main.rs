@@ -20,7 +20,7 @@ use courser_core::time::Instant;
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::tlsa::{CertUsage, Matching, Selector};
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, NS, PTR, SOA, TLSA, TXT};
-use hickory_proto::rr::{Name as Wire, RData, Record};
+use hickory_proto::rr::{DNSClass, Name as Wire, RData, Record};
 use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -501,6 +501,38 @@ fn cut_answers_come_by_tcp() {
     assert_eq!(*world.last(), Outcome::Failed(Failure::Timeout));
 }
 
+/// The same server asked in another form isn't another attempt: the others get theirs.
+#[test]
+fn another_form_takes_no_attempt_from_the_others() {
+    let mut world = World::new(|c| c.attempts_max = 2);
+    world.ask(0, 1, ask("cut.example", Kind::Mx));
+    let first = world.one(0);
+    let cut = reply(&first.bytes, |m| m.metadata.truncation = true);
+    world.give(1, &first, &cut);
+    let tcp = world.one(1);
+    assert_eq!((tcp.to, tcp.socket), (first.to, None));
+    let query = tcp.query;
+    world.resolver.handle(at(2), Input::TcpFailed { query });
+    let query = {
+        let second = world.one(2);
+        assert_ne!(second.to, first.to);
+        second.query
+    };
+    world.resolver.handle(at(3), Input::TcpFailed { query });
+    assert!(world.poll(3).is_empty());
+    assert_eq!(*world.last(), Outcome::Failed(Failure::Timeout));
+
+    let mut world = World::new(|c| c.attempts_max = 2);
+    world.ask(0, 1, ask("old.example", Kind::Mx));
+    let first = world.one(0);
+    let formerr = |m: &mut Message| m.metadata.response_code = ResponseCode::FormErr;
+    world.give(1, &first, &reply(&first.bytes, formerr));
+    let plain = world.one(1);
+    assert_eq!(plain.to, first.to);
+    world.give(2, &plain, &reply(&plain.bytes, formerr));
+    assert_ne!(world.one(2).to, first.to);
+}
+
 #[test]
 fn unsent_datagrams() {
     let mut world = World::new(|_| {});
@@ -727,6 +759,49 @@ fn forgeries_change_nothing() {
     );
     world.poll(3);
     assert_eq!(world.answers.len(), 2);
+}
+
+/// Records about others, or of another class, don't say that the name has none.
+#[test]
+fn an_answer_to_something_else_is_no_answer() {
+    let of_class = |class| {
+        let mut record = a("bank.example", 300, 66);
+        record.dns_class = class;
+        record
+    };
+    for (record, fits) in [
+        (of_class(DNSClass::IN), true),
+        (of_class(DNSClass::CH), false),
+        (of_class(DNSClass::HS), false),
+        (a("other.example", 300, 66), false),
+        (a("example", 300, 66), false),
+        (cname("other.example", 300, "bank.example"), false),
+    ] {
+        for with_soa in [false, true] {
+            let mut world = World::new(|_| {});
+            world.ask(0, 1, ask("bank.example", Kind::A));
+            let sent = world.one(0);
+            let answer = reply(&sent.bytes, |m| {
+                m.add_answer(record.clone());
+                if with_soa {
+                    m.add_authority(soa("example", 200, 100));
+                }
+            });
+            world.give(1, &sent, &answer);
+            // Another server may know better.
+            assert_eq!(world.poll(1).len(), usize::from(!fits), "{record}");
+            assert_eq!(world.answers.len(), usize::from(fits), "{record}");
+        }
+    }
+    // Beside a right one they are nothing.
+    let mut world = World::new(|_| {});
+    let answer = world.resolve(0, ask("bank.example", Kind::A), |m| {
+        m.add_answer(of_class(DNSClass::CH));
+        m.add_answer(a("other.example", 300, 66));
+        m.add_answer(a("bank.example", 300, 1));
+    });
+    assert_eq!(answer.a(), [Ipv4Addr::new(20, 0, 0, 1)]);
+    assert_eq!(world.resolver.stats().foreign_records, 2);
 }
 
 #[test]
