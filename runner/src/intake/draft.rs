@@ -27,6 +27,9 @@ const TAG_FIELDS: [&str; 5] = [
 pub const TAG_BYTES_MAX: usize = 200;
 /// A body grows by at most this much at once, bytes: the client's SIZE is only a promise.
 const BODY_RESERVE_MAX: u64 = 1 << 20;
+/// What a recipient takes in memory beside its texts, bytes: its fields, and its place among those
+/// that were seen.
+const RECIPIENT_BYTES: usize = size_of::<RecipientFields>() + 2 * size_of::<String>();
 
 /// Who hands the message in.
 #[derive(Clone, Debug)]
@@ -116,6 +119,14 @@ impl Draft {
         }
     }
 
+    /// What a recipient takes in memory, bytes.
+    pub fn recipient_bytes(address: &str, params: &RcptParams<'_>) -> usize {
+        let orcpt = params
+            .orcpt
+            .map_or(0, |(kind, address)| kind.len() + address.len());
+        RECIPIENT_BYTES + 2 * address.len() + orcpt
+    }
+
     /// RCPT was accepted. A recipient that is already there is not added again: two copies in one
     /// mailbox are of no use to anyone.
     pub fn add_recipient(&mut self, address: String, params: &RcptParams<'_>) {
@@ -169,8 +180,8 @@ impl Draft {
         self.content.extend_from_slice(bytes);
     }
 
-    /// Bytes held.
-    pub fn held_bytes(&self) -> usize {
+    /// Bytes of content so far, with our trace field.
+    pub fn content_bytes(&self) -> usize {
         self.content.len()
     }
 

@@ -273,7 +273,7 @@ struct Visitor {
     draft: Option<Draft>,
     /// In LMTP the answer to the first recipient's end of data is the answer to all.
     committed: Option<Result<String, Flaw>>,
-    /// Bytes of body that count against the intake's memory.
+    /// Bytes of recipients and body that count against the intake's memory.
     held: usize,
 }
 
@@ -298,6 +298,12 @@ fn reply(code: u16, enhanced: (u8, u16, u16), text: &str) -> Reply<'_> {
         enhanced: Some(EnhancedCode::new(enhanced.0, enhanced.1, enhanced.2)),
         text: text.as_bytes(),
     }
+}
+
+/// The intake's memory is used up.
+fn full() -> Reply<'static> {
+    let text = "Too much mail is coming in at once, try again later";
+    reply(452, (4, 3, 1), text)
 }
 
 impl Visitor {
@@ -339,7 +345,7 @@ impl Visitor {
                     let receive = receiving.get_or_insert_with(|| {
                         input.drain(..read_to);
                         read_to = 0;
-                        let buffer = with_room(std::mem::take(&mut input), self.held > 0);
+                        let buffer = with_room(std::mem::take(&mut input), self.in_body());
                         Box::pin(self.stream.receive(buffer))
                     });
                     let left = deadline.map_or(NO_DEADLINE, |d| d.since(clock::now()));
@@ -491,6 +497,7 @@ impl Visitor {
             let text = "HOLDUNTIL is later than offered";
             return self.refuse("mail", reply(501, (5, 5, 4), text), None);
         }
+        self.drop_draft();
         let id = self.shard.spool().next_id();
         self.draft = Some(Draft::new(
             id,
@@ -516,6 +523,9 @@ impl Visitor {
             // RFC 5321 4.5.1: Postmaster without a domain is ours.
             None => self.terms.config.postmaster.to_string(),
         };
+        if !self.hold(Draft::recipient_bytes(&address, &params)) {
+            return self.refuse("rcpt", full(), Some(address));
+        }
         if let Some(draft) = &mut self.draft {
             draft.add_recipient(address, &params);
         }
@@ -526,23 +536,37 @@ impl Visitor {
         self.committed = None;
         let Some(draft) = &mut self.draft else { return };
         draft.begin_content(None, &self.terms.listener.hostname, &self.origin);
-        self.held = draft.held_bytes();
-        if !self.shard.shared().intake_memory.take(self.held as u64) {
-            self.held = 0;
-            let text = "Too much mail is coming in at once, try again later";
-            self.refuse("data", reply(452, (4, 3, 1), text), None);
+        let begun = draft.content_bytes();
+        if !self.hold(begun) {
+            self.drop_draft();
+            self.refuse("data", full(), None);
         }
     }
 
     fn body(&mut self, bytes: &[u8]) {
-        let Some(draft) = &mut self.draft else { return };
-        if !self.shard.shared().intake_memory.take(bytes.len() as u64) {
-            self.drop_draft();
-            let text = "Too much mail is coming in at once, try again later";
-            return self.refuse("data", reply(452, (4, 3, 1), text), None);
+        if self.draft.is_none() {
+            return;
         }
-        self.held += bytes.len();
-        draft.push(bytes);
+        if !self.hold(bytes.len()) {
+            self.drop_draft();
+            return self.refuse("data", full(), None);
+        }
+        if let Some(draft) = &mut self.draft {
+            draft.push(bytes);
+        }
+    }
+
+    fn in_body(&self) -> bool {
+        self.draft.as_ref().is_some_and(|d| d.content_bytes() > 0)
+    }
+
+    /// Takes so much of the intake's memory, if it is there.
+    fn hold(&mut self, bytes: usize) -> bool {
+        let there = self.shard.shared().intake_memory.take(bytes as u64);
+        if there {
+            self.held += bytes;
+        }
+        there
     }
 
     fn drop_draft(&mut self) {
