@@ -14,6 +14,10 @@ use crate::config::Listener;
 /// whose rates are at rest are forgotten.
 pub const CLIENTS_REMEMBERED_MAX: usize = 100_000;
 
+/// Connections of one listener that were refused, and are still open so that the client can read why
+/// and close. Beyond it they are closed at once: what a flood holds open has a bound.
+pub const REFUSED_LINGERING_MAX: usize = 256;
+
 /// Why a client may not come in, or may not hand in another message now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
@@ -51,6 +55,7 @@ struct Client {
 #[derive(Default)]
 pub struct Clients {
     open: AtomicUsize,
+    lingering: AtomicUsize,
     by_address: Mutex<HashMap<IpAddr, Client>>,
 }
 
@@ -60,7 +65,25 @@ pub struct Admission {
     address: IpAddr,
 }
 
+/// A place among the refused that are still open; given back when dropped.
+pub struct Lingering(Arc<Clients>);
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        self.0.lingering.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Clients {
+    /// A place for a connection that was refused, if there is one.
+    pub fn linger(self: &Arc<Self>) -> Option<Lingering> {
+        let one_more = |n: usize| (n < REFUSED_LINGERING_MAX).then_some(n + 1);
+        self.lingering
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+            .ok()
+            .map(|_| Lingering(self.clone()))
+    }
+
     /// Sessions open now.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)

@@ -170,6 +170,7 @@ async fn visit(shard: Rc<Shard>, entrance: Arc<Entrance>, stream: Stream) {
         committed: None,
         held: 0,
         shard: shard.clone(),
+        entrance,
         terms,
         stream,
     };
@@ -265,6 +266,7 @@ async fn read_proxy_header(
 
 struct Visitor {
     shard: Rc<Shard>,
+    entrance: Arc<Entrance>,
     terms: Arc<Terms>,
     stream: Stream,
     machine: Session<SharedTerms>,
@@ -366,7 +368,10 @@ impl Visitor {
                     }
                 }
                 Output::Close => {
-                    if self.say(&mut said).await {
+                    // Who was let in has a place already.
+                    let refused = self.admission.is_none();
+                    let place = refused.then(|| self.entrance.clients.linger());
+                    if self.say(&mut said).await && !matches!(place, Some(None)) {
                         self.part(receiving.take()).await;
                     }
                     break;
