@@ -3,6 +3,11 @@
 use std::fmt;
 use std::ops::Range;
 
+/// Most characters of a line that are shown; the file may be no configuration at all.
+const EXCERPT_CHARS_MAX: usize = 160;
+/// Of a longer line so many are shown before the guilty text.
+const EXCERPT_CHARS_BEFORE: usize = 40;
+
 /// One mistake in a configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -38,14 +43,21 @@ impl Problem {
         let excerpt = text[line_start..line_end].trim_end_matches('\r');
         let from = text[line_start..start].chars().count();
         let to = from + text[start..end.min(line_end)].chars().count();
+        let is_long = excerpt.chars().nth(EXCERPT_CHARS_MAX).is_some();
+        let cut = if is_long {
+            from.saturating_sub(EXCERPT_CHARS_BEFORE)
+        } else {
+            0
+        };
+        let marked_to = (to - cut).min(EXCERPT_CHARS_MAX);
         Self {
             path,
             line: text[..line_start].matches('\n').count() + 1,
             column: from + 1,
             what,
             right,
-            excerpt: excerpt.to_owned(),
-            marked: from..to.max(from + 1),
+            excerpt: excerpt.chars().skip(cut).take(EXCERPT_CHARS_MAX).collect(),
+            marked: from - cut..marked_to.max(from - cut + 1),
         }
     }
 }
@@ -94,7 +106,11 @@ impl fmt::Display for Problems {
             writeln!(f, "{}", problem.what)?;
             let number = line.to_string();
             let margin = " ".repeat(number.len());
-            writeln!(f, "  {number} | {}", problem.excerpt.replace('\t', " "))?;
+            writeln!(
+                f,
+                "  {number} | {}",
+                problem.excerpt.replace(char::is_control, " ")
+            )?;
             let marks = "^".repeat(problem.marked.len());
             writeln!(
                 f,
@@ -126,4 +142,41 @@ pub(super) fn did_you_mean<'a>(
         .filter(|(score, _)| *score >= NEAR)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, k)| k)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str, span: Range<usize>) -> String {
+        let problem = Problem::new(text, span, String::new(), "wrong".into(), String::new());
+        Problems::new("x", vec![problem]).to_string()
+    }
+
+    #[test]
+    fn what_is_no_configuration_is_not_shown_in_full() {
+        let short = shown("a\n\tb = 1\n", 3..4);
+        assert_eq!(
+            short,
+            "x:2:2: wrong\n  2 |  b = 1\n    |  ^\n\n1 problem in x"
+        );
+        let noise = "\0\u{fffd}".repeat(100_000);
+        for span in [0..noise.len(), 0..0, noise.len() - 3..noise.len()] {
+            let long = shown(&noise, span.clone());
+            assert!(
+                long.len() < 1000 && !long.contains('\0'),
+                "{span:?}: {long}"
+            );
+            assert!(long.contains('^'), "{span:?}: {long}");
+        }
+        // The guilty text and what is around it.
+        let line = format!("{}guilty{}", "x".repeat(1000), "y".repeat(1000));
+        let long = shown(&line, 1000..1006);
+        assert!(long.starts_with("x:1:1001: wrong\n"), "{long}");
+        let mut lines = long.lines().skip(1);
+        let (text, marks) = (lines.next().unwrap(), lines.next().unwrap());
+        let at = marks.find('^').unwrap();
+        assert_eq!(&text[at..at + 6], "guilty");
+        assert!(marks.ends_with("^^^^^^") && text.len() < 200);
+    }
 }
