@@ -8,6 +8,7 @@
 //! | [`net`] | free ports and waiting for them |
 //! | [`server`] | `courser serve` with a scratch spool, its control socket and its events |
 //! | [`dns`] | nsd with zones written in the test |
+//! | [`liar`] | a name server that lies as the test says |
 //! | [`peers`] | smtp-sink, smtp-source and Postfix |
 //! | [`receiver`] | a receiver whose every answer the test writes |
 //! | [`scripted`] | a receiver that does with each connection exactly what the test says |
@@ -21,6 +22,7 @@ pub mod client;
 pub mod clock;
 pub mod disk;
 pub mod dns;
+pub mod liar;
 pub mod need;
 pub mod net;
 pub mod peers;

@@ -1,6 +1,7 @@
 //! `courser serve` against real peers, over loopback. One file for each promise or group of peers.
 #![allow(missing_docs)]
 
+mod bad_dns;
 mod bad_receivers;
 mod check_config;
 mod clock;
@@ -26,6 +27,10 @@ use courser_tests::{suite, tests};
 
 fn main() -> ExitCode {
     suite::run(tests! {
+        bad_dns: {
+            no_lie_moves_mail,
+            an_honest_server_beside_a_liar_is_enough,
+        }
         bad_receivers: {
             every_mood_at_every_step,
             between_transactions_and_at_quit,
