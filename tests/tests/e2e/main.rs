@@ -1,6 +1,7 @@
 //! `courser serve` against real peers, over loopback. One file for each promise or group of peers.
 #![allow(missing_docs)]
 
+mod bad_clients;
 mod bad_dns;
 mod bad_receivers;
 mod check_config;
@@ -27,6 +28,15 @@ use courser_tests::{suite, tests};
 
 fn main() -> ExitCode {
     suite::run(tests! {
+        bad_clients: {
+            stalls_at_every_step,
+            one_byte_per_second,
+            floods_of_connections,
+            floods_of_recipients,
+            lines_without_an_end,
+            zeros_everywhere,
+            never_listens,
+        }
         bad_dns: {
             no_lie_moves_mail,
             an_honest_server_beside_a_liar_is_enough,
