@@ -20,6 +20,7 @@ mod operate;
 mod power;
 mod receivers;
 mod refusals;
+mod storm;
 mod submit;
 
 use std::process::ExitCode;
@@ -172,6 +173,10 @@ fn main() -> ExitCode {
             a_client_that_vanishes_leaves_nothing_behind,
             lmtp_intake,
             the_greeting_names_what_is_offered,
+        }
+        storm: {
+            hangups_while_mail_flows,
+            sigterm_under_load,
         }
         submit: {
             swaks,
