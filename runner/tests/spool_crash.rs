@@ -230,47 +230,59 @@ fn a_write_that_lost_pages_in_a_power_failure_is_left_out() {
 }
 
 #[test]
-fn an_unfinished_group_that_is_cut_off_takes_no_knowledge_with_it() {
+fn what_one_start_finds_behind_a_torn_tail_the_next_ones_find_too() {
     let dir = quick_dir();
     let (spool, _) = Store::open(dir.path(), quick()).unwrap();
     let waiter = Waiter::register(&spool, 0);
-    let acknowledged = put(&spool, &waiter, 500);
-    let dsn = spool.next_id();
-    let group = Batch::new()
-        .message(envelope(dsn, 1, 20), vec![body(dsn, 20)])
-        .finish(acknowledged);
-    spool.append(group, None).unwrap();
+    let first = put(&spool, &waiter, 500);
+    let group = |of: u64| {
+        let dsn = spool.next_id();
+        let group = Batch::new().message(envelope(dsn, 1, 20), vec![body(dsn, 20)]);
+        spool.append(group.finish(of), None).unwrap();
+        dsn
+    };
+    let [one, two] = [10, 10].map(|len| put(&spool, &waiter, len));
+    let second = group(one);
+    let last = put(&spool, &waiter, 10);
+    group(two);
     drop(spool);
-
     let path = segments(dir.path()).pop().unwrap();
     let all = records(&path);
-    let (_, _, message_end) = all[1];
-    assert_eq!(
-        all[2].0.synced as usize * 8,
-        message_end.next_multiple_of(8)
-    );
-    let mut data = fs::read(&path).unwrap();
-    // The acknowledged message rots, and of what was written last a part is missing.
-    data[message_end - 1] ^= 1;
-    data.truncate(all[3].2 - 1);
-    for start in 0..3 {
-        fs::write(&path, &data).unwrap();
-        let (spool, recovery) = Store::open(dir.path(), quick()).unwrap();
-        assert_eq!(ids(&recovery), [acknowledged], "start {start}");
-        let torn = recovery.warnings.iter().map(|w| w.kind);
-        let expected = [DamageKind::TornTail];
-        assert!(torn.eq(expected.into_iter().filter(|_| start == 0)));
-        assert!(matches!(
-            spool.read_body(acknowledged),
-            Err(ReadError::Corrupt)
-        ));
-        drop(spool);
-        // Alone again, as the newest segment.
-        if start == 0 {
+    let (whole, ends) = (fs::read(&path).unwrap(), |n: usize| all[n].2);
+    // Meta, first, one, two; second and the tombstone of one; last; a message and a tombstone.
+    assert_eq!(all.len(), 9);
+    let cases: [(&str, usize, usize, &[u64]); 2] = [
+        // Only the torn group knew that the body before it was synced.
+        (
+            "a body",
+            ends(6) - 1,
+            ends(8) - 1,
+            &[first, two, second, last],
+        ),
+        // The end of a group, and what is behind it is torn.
+        (
+            "a tombstone",
+            all[5].1,
+            ends(6) - 1,
+            &[first, one, two, second],
+        ),
+    ];
+    for (what, harmed, cut, expected) in cases {
+        let mut data = whole.clone();
+        data[harmed] ^= 1;
+        data.truncate(cut);
+        for start in 0..3 {
+            // Alone, as the newest segment.
+            for other in segments(dir.path()) {
+                fs::remove_file(other).unwrap();
+            }
+            fs::write(&path, &data).unwrap();
+            let (_spool, recovery) = Store::open(dir.path(), quick()).unwrap();
             data = fs::read(&path).unwrap();
-        }
-        for other in segments(dir.path()) {
-            fs::remove_file(other).unwrap();
+            assert_eq!(ids(&recovery), expected, "{what}, start {start}");
+            let torn = |w: &&courser::spool::Damage| w.kind == DamageKind::TornTail;
+            let count = recovery.warnings.iter().filter(torn).count();
+            assert_eq!(count, usize::from(start == 0), "{what}, start {start}");
         }
     }
 }

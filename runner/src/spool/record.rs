@@ -62,9 +62,8 @@ pub enum Kind {
     /// First record of a segment.
     Meta = 4,
     /// Nothing any more. The start that finds a message that didn't reach the disk whole before a
-    /// power failure writes this into its header, so that no later one takes it for a message; and
-    /// where it cuts off an unfinished group that knew best how far the segment is synced, one that
-    /// still says so.
+    /// power failure writes this into its header, so that no later one takes it for a message. Where
+    /// a start cuts off a torn tail, one of these is the last record.
     Void = 5,
 }
 

@@ -200,8 +200,8 @@ impl Scanning<'_> {
         self.scan.recovery.bytes += len;
 
         let mut end = len;
-        let note = match self.records(name, &path, &file, &mut end, maybe_unsynced)? {
-            Ok(note) => note,
+        let synced = match self.records(name, &path, &file, &mut end, maybe_unsynced)? {
+            Ok(synced) => synced,
             Err(error) => {
                 tracing::error!(path = %path.display(), %error, "a segment of the spool can't be read");
                 self.damage(Damage {
@@ -220,9 +220,8 @@ impl Scanning<'_> {
         };
         if end < len && self.options.disk.set_len(&file, end).is_ok() {
             self.scan.ledger.shrank(name.number, len - end);
-            if let Some(note) = note {
-                self.write_header(&path, &file, end, note)?;
-                self.scan.ledger.grew(name.number, HEADER_BYTES as u64);
+            if end > 0 {
+                self.mark_end(name, &path, &file, end, synced);
             }
         }
         // After a kill -9 the end of it is in the kernel's hands only. What was found is acted on
@@ -237,8 +236,8 @@ impl Scanning<'_> {
         Ok(())
     }
 
-    /// Walks over the records of one segment. `end` becomes where a torn tail begins; what is to
-    /// be written there when it is cut off.
+    /// Walks over the records of one segment. `end` becomes where a torn tail begins. Up to where
+    /// everything was synced when it was written.
     fn records(
         &mut self,
         name: SegmentName,
@@ -246,7 +245,7 @@ impl Scanning<'_> {
         file: &File,
         end: &mut u64,
         maybe_unsynced: bool,
-    ) -> Result<io::Result<Option<Header>>, SpoolError> {
+    ) -> Result<io::Result<u64>, SpoolError> {
         let len = *end;
         let synced = match maybe_unsynced {
             true => match synced_up_to(file, name.salt, len) {
@@ -359,25 +358,31 @@ impl Scanning<'_> {
         {
             *end = from;
         }
-        let Some((at, first, _)) = group.first().filter(|_| maybe_unsynced && *end < len) else {
-            return Ok(Ok(None));
+        Ok(Ok(synced))
+    }
+
+    /// Marks where a tail was cut off: behind damage there is still a record, so that it isn't taken
+    /// for a torn tail next time, with the rest of its group in front; and how far the segment is
+    /// synced is still known, so that damage there isn't taken for what was never acknowledged.
+    fn mark_end(&mut self, name: SegmentName, path: &Path, file: &File, end: u64, synced: u64) {
+        let mark = Header {
+            kind: Kind::Void,
+            group_goes_on: false,
+            group_began: false,
+            salt: name.salt,
+            id: 0,
+            seq: 0,
+            head_len: 0,
+            body_len: 0,
+            head_crc: crc32c::crc32c(&[]),
+            body_crc: crc32c::crc32c(&[]),
+            synced: (synced.min(end) / super::record::ALIGN as u64) as u32,
         };
-        // The next start must not know less: it would take what was synced, and has been damaged
-        // since, for what was never acknowledged.
-        Ok(synced_up_to(file, name.salt, *at).map(|known| {
-            let synced = synced.min(*at);
-            (known < synced).then(|| Header {
-                kind: Kind::Void,
-                group_goes_on: false,
-                group_began: false,
-                head_len: 0,
-                body_len: 0,
-                head_crc: crc32c::crc32c(&[]),
-                body_crc: crc32c::crc32c(&[]),
-                synced: (synced / super::record::ALIGN as u64) as u32,
-                ..*first
-            })
-        }))
+        match self.write_header(path, file, end, mark) {
+            Ok(()) => self.scan.ledger.grew(name.number, HEADER_BYTES as u64),
+            // All that was found is there; what is torn of the mark is cut off next time.
+            Err(error) => tracing::warn!(%error, "the end of a segment couldn't be marked"),
+        }
     }
 
     /// Neither its id nor its number in the order is given again.
