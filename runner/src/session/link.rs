@@ -27,7 +27,9 @@ const OVERHEAR: Duration = Duration::from_millis(50);
 /// One connection with its machine.
 pub struct Link {
     stream: Stream,
-    machine: client::Session,
+    /// In a box: thousands of sessions wait at a time, and a future keeps a copy for each step that
+    /// it moves through.
+    machine: Box<client::Session>,
     receiving: Option<Pin<Box<Receive>>>,
     deadline: Option<Instant>,
     /// The time for each part of a body (RFC 5321 4.5.3.2.5).
@@ -56,7 +58,7 @@ impl Link {
         Self {
             stream,
             block: options.timeouts.block,
-            machine: client::Session::new(clock::now(), options),
+            machine: Box::new(client::Session::new(clock::now(), options)),
             receiving: None,
             deadline: None,
             heard: Vec::new(),
@@ -116,44 +118,19 @@ impl Link {
         hear: &mut impl FnMut(&client::Session, &mut Transactions, Event),
     ) -> bool {
         loop {
-            let mut outbox = Outbox::default();
-            let mut sent: Vec<TransactionId> = Vec::new();
-            let over = loop {
-                match self.machine.poll(clock::now(), transactions, outbox.room()) {
-                    Output::Send(n) => outbox.said(n),
-                    Output::BufferTooSmall => outbox.cut(),
-                    Output::SendBody { txn, framing } => {
-                        outbox.cut();
-                        if let Some(transaction) = transactions.get(txn) {
-                            transaction.wire_body(framing, &mut outbox.parts);
-                        }
-                        sent.push(txn);
-                    }
-                    Output::Event(event) => hear(&self.machine, transactions, event),
-                    Output::StartTls => {
-                        // Options never ask for TLS as long as there is no handshake to do.
-                        let _ = self.machine.handle(clock::now(), Input::TlsFailed);
-                    }
-                    Output::Wait(deadline) => {
-                        self.deadline = deadline;
-                        break false;
-                    }
-                    Output::Close => break true,
-                }
-            };
-            outbox.cut();
-            if outbox.parts.is_empty() {
+            let Speech { parts, sent, over } = self.gather(transactions, hear);
+            if parts.is_empty() {
                 if over || !self.hand_in() {
                     return over;
                 }
                 continue;
             }
-            let went_out = self.send(outbox.parts).await;
+            let went_out = self.send(parts).await;
             let now = clock::now();
             for txn in sent {
                 if went_out {
                     if let Some(t) = transactions.get_mut(txn) {
-                        t.sent = Some(now);
+                        t.went_out(now);
                     }
                     let _ = self.machine.handle(now, Input::BodySent(txn));
                 }
@@ -161,6 +138,46 @@ impl Link {
             if over {
                 return true;
             }
+        }
+    }
+
+    /// Polls the machine until it waits.
+    fn gather(
+        &mut self,
+        transactions: &mut Transactions,
+        hear: &mut impl FnMut(&client::Session, &mut Transactions, Event),
+    ) -> Speech {
+        let mut room = [0; COMMAND_BYTES];
+        let mut outbox = Outbox::new(&mut room);
+        let mut sent = Vec::new();
+        let over = loop {
+            match self.machine.poll(clock::now(), transactions, outbox.room()) {
+                Output::Send(n) => outbox.said(n),
+                Output::BufferTooSmall => outbox.cut(),
+                Output::SendBody { txn, framing } => {
+                    outbox.cut();
+                    if let Some(transaction) = transactions.get(txn) {
+                        transaction.wire_body(framing, &mut outbox.parts);
+                    }
+                    sent.push(txn);
+                }
+                Output::Event(event) => hear(&self.machine, transactions, event),
+                Output::StartTls => {
+                    // Options never ask for TLS as long as there is no handshake to do.
+                    let _ = self.machine.handle(clock::now(), Input::TlsFailed);
+                }
+                Output::Wait(deadline) => {
+                    self.deadline = deadline;
+                    break false;
+                }
+                Output::Close => break true,
+            }
+        };
+        outbox.cut();
+        Speech {
+            parts: outbox.parts,
+            sent,
+            over,
         }
     }
 
@@ -269,19 +286,33 @@ impl Drop for Link {
     }
 }
 
-/// What the machine said and has not been sent.
-#[derive(Default)]
-struct Outbox {
+/// What the machine said until it waited.
+struct Speech {
     parts: Vec<Bytes>,
-    text: Vec<u8>,
+    /// Whose bodies are among the parts.
+    sent: Vec<TransactionId>,
+    /// It says nothing more.
+    over: bool,
+}
+
+/// What the machine says, gathered. Its room lies on the stack: a session that sends keeps only
+/// what it sends.
+struct Outbox<'a> {
+    parts: Vec<Bytes>,
+    text: &'a mut [u8],
     filled: usize,
 }
 
-impl Outbox {
-    fn room(&mut self) -> &mut [u8] {
-        if self.text.is_empty() {
-            self.text.resize(COMMAND_BYTES, 0);
+impl<'a> Outbox<'a> {
+    fn new(text: &'a mut [u8]) -> Self {
+        Self {
+            parts: Vec::new(),
+            text,
+            filled: 0,
         }
+    }
+
+    fn room(&mut self) -> &mut [u8] {
         &mut self.text[self.filled..]
     }
 

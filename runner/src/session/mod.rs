@@ -67,7 +67,7 @@ pub struct LaneTask {
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 
 /// Runs one connection from connect to QUIT.
-pub async fn run(shard: Rc<Shard>, task: LaneTask) {
+pub async fn run(shard: Rc<Shard>, task: Rc<LaneTask>) {
     let plan = task.plan.clone();
     match connect::establish(&shard, &task, &plan).await {
         Ok((link, peer)) => {
@@ -465,4 +465,23 @@ fn stage_name(stage: Stage) -> &'static str {
 
 fn reply_text(reply: &Reply<'_>) -> String {
     reply.text().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the future of a session may take, bytes; there are tens of thousands of them.
+    const FUTURE_BYTES_MAX: usize = 3 * 1024;
+
+    fn future_bytes<F: Future>(_: impl Fn(Rc<Shard>, Rc<LaneTask>) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn the_future_of_a_session_is_small() {
+        let bytes = future_bytes(run);
+        println!("the future of a session takes {bytes} bytes");
+        assert!(bytes <= FUTURE_BYTES_MAX, "{bytes}");
+    }
 }

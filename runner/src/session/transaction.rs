@@ -36,8 +36,10 @@ pub struct Transaction {
     /// The receiver said what it thinks of the message or of a recipient, so that this session
     /// made progress.
     pub answered: bool,
-    /// The content.
-    pub body: Bytes,
+    /// The content, until it is out: most of a session's time is the receiver's, which decides.
+    body: Bytes,
+    /// Its octets.
+    size: u64,
     /// When it began.
     pub began: Instant,
     /// When the body was out.
@@ -60,10 +62,17 @@ impl Transaction {
             leased,
             told,
             answered: false,
+            size: body.len() as u64,
             body,
             began: now,
             sent: None,
         }
+    }
+
+    /// The content is out, and not needed any more: it is never sent twice in a session.
+    pub fn went_out(&mut self, now: Instant) {
+        self.sent = Some(now);
+        self.body = Bytes::new();
     }
 
     /// The content as it goes over the wire: where it lies, with dots between where they are
@@ -198,7 +207,7 @@ impl Envelope for InFlight<'_> {
     }
 
     fn size(&self) -> u64 {
-        self.transaction.body.len() as u64
+        self.transaction.size
     }
 
     fn eight_bit(&self) -> bool {
@@ -207,5 +216,47 @@ impl Envelope for InFlight<'_> {
 
     fn utf8(&self) -> bool {
         self.view.smtputf8()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spool::{EnvelopeFields, RecipientFields};
+
+    #[test]
+    fn a_content_that_is_out_takes_no_memory_and_keeps_its_size() {
+        let fields = EnvelopeFields {
+            id: 1,
+            recipients: vec![RecipientFields {
+                address: "to@example.net".into(),
+                ..RecipientFields::default()
+            }],
+            ..EnvelopeFields::default()
+        };
+        let leased = Leased {
+            delivery: DeliveryId(0),
+            recipient: 0,
+        };
+        let body = Bytes::from(vec![b'x'; 5000]);
+        let mut transaction = Transaction::new(
+            TransactionId(0),
+            Message::new(fields.encode().unwrap(), 1),
+            vec![leased],
+            body.clone(),
+            clock::now(),
+        );
+        let mut parts = Vec::new();
+        transaction.wire_body(Framing::Bdat, &mut parts);
+        assert_eq!(parts, [body.clone()]);
+        drop(parts);
+        transaction.went_out(clock::now());
+        assert!(body.is_unique());
+        let mut transactions = Transactions::default();
+        transactions.add(transaction);
+        assert_eq!(
+            transactions.envelope(TransactionId(0)).unwrap().size(),
+            5000
+        );
     }
 }

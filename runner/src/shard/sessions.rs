@@ -60,7 +60,7 @@ const STEP_ASIDE_LOOK: Duration = Duration::from_secs(1);
 /// The place of a running session: given back however it ends.
 struct Place {
     shard: Rc<Shard>,
-    task: LaneTask,
+    task: Rc<LaneTask>,
 }
 
 impl Drop for Place {
@@ -85,6 +85,7 @@ impl Shard {
         self.bells
             .borrow_mut()
             .insert(task.session.0, Rc::new(Bell::default()));
+        let task = Rc::new(task);
         let place = Place {
             shard: self.clone(),
             task: task.clone(),
