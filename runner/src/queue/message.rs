@@ -1,12 +1,13 @@
 //! A message in the queue: shared by all shards that deliver it.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use courser_core::time::{Duration, Instant};
+use tokio::sync::OnceCell;
 
 use crate::spool::{Envelope, EnvelopeView, Spool};
 
@@ -151,6 +152,8 @@ pub struct Bodies {
     budget: u64,
     used: Arc<AtomicU64>,
     order: Mutex<Order>,
+    /// Those that are read from the spool now, by message.
+    reading: Mutex<HashMap<u64, Arc<OnceCell<Bytes>>>>,
 }
 
 impl Bodies {
@@ -160,6 +163,7 @@ impl Bodies {
             budget,
             used: Arc::default(),
             order: Mutex::default(),
+            reading: Mutex::default(),
         }
     }
 
@@ -212,21 +216,74 @@ impl Bodies {
         );
     }
 
-    /// The body: from memory, or read from the spool on a blocking thread.
+    /// The body: from memory, or read from the spool on a blocking thread. A message that many
+    /// sessions begin at the same time is read once for all of them.
     ///
     /// # Errors
     /// When the spool can't give it: the disk's error, or a checksum that doesn't fit.
     pub async fn get(&self, spool: &Spool, message: &Arc<Message>) -> io::Result<Bytes> {
+        let id = message.id();
+        self.get_with(message, async || {
+            let spool = spool.clone();
+            tokio::task::spawn_blocking(move || spool.read_body(id))
+                .await
+                .map_err(io::Error::other)?
+                .map_err(io::Error::other)
+        })
+        .await
+    }
+
+    async fn get_with(
+        &self,
+        message: &Arc<Message>,
+        read: impl AsyncFnOnce() -> io::Result<Bytes>,
+    ) -> io::Result<Bytes> {
         if let Some(body) = message.cached() {
             return Ok(body);
         }
-        let (spool, id) = (spool.clone(), message.id());
-        let body = tokio::task::spawn_blocking(move || spool.read_body(id))
-            .await
-            .map_err(io::Error::other)?
-            .map_err(io::Error::other)?;
-        self.keep(message, body.clone());
-        Ok(body)
+        let read_by_all = self.join(message.id());
+        // Whoever comes first reads. If that fails or is given up, the next one tries.
+        let body = read_by_all.cell.get_or_try_init(async || {
+            // It may have been read and kept here since the first look.
+            if let Some(body) = message.cached() {
+                return Ok(body);
+            }
+            let body = read().await?;
+            self.keep(message, body.clone());
+            Ok(body)
+        });
+        body.await.cloned()
+    }
+
+    fn join(&self, id: u64) -> Reading<'_> {
+        let cell = self.reading().entry(id).or_default().clone();
+        Reading {
+            bodies: self,
+            id,
+            cell,
+        }
+    }
+
+    fn reading(&self) -> MutexGuard<'_, HashMap<u64, Arc<OnceCell<Bytes>>>> {
+        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A part in the reading of a body. The first to leave, however it leaves, ends the gathering: who
+/// comes later looks at what was kept, or reads again.
+struct Reading<'a> {
+    bodies: &'a Bodies,
+    id: u64,
+    cell: Arc<OnceCell<Bytes>>,
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        let mut reading = self.bodies.reading();
+        let ours = |cell| Arc::ptr_eq(cell, &self.cell);
+        if reading.get(&self.id).is_some_and(ours) {
+            reading.remove(&self.id);
+        }
     }
 }
 
@@ -306,5 +363,42 @@ mod tests {
         bodies.keep(&message(30_000), Bytes::from(vec![0; 1001]));
         drop(many);
         assert_eq!(bodies.used(), 0);
+    }
+    #[tokio::test]
+    async fn a_body_is_read_once_for_all_who_wait_and_again_after_a_failure() {
+        // No budget: what is read is kept by nobody.
+        let bodies = Bodies::new(0);
+        let message = message(1);
+        let reads = AtomicU32::new(0);
+        let body = Bytes::from_static(b"content");
+        let get = |fails: bool| {
+            let (reads, body) = (&reads, &body);
+            bodies.get_with(&message, async move || {
+                reads.fetch_add(1, Ordering::Relaxed);
+                // The others come meanwhile.
+                tokio::task::yield_now().await;
+                if fails {
+                    return Err(io::Error::other("disk"));
+                }
+                Ok(body.clone())
+            })
+        };
+        let got = tokio::join!(get(false), get(false), get(false));
+        assert_eq!(got.0.unwrap(), body);
+        assert_eq!(
+            (got.1.unwrap(), got.2.unwrap()),
+            (body.clone(), body.clone())
+        );
+        assert_eq!(reads.load(Ordering::Relaxed), 1);
+        assert!(bodies.reading().is_empty());
+        // The first one's failure is its own: the second reads.
+        let got = tokio::join!(get(true), get(false), get(false));
+        assert!(got.0.is_err());
+        assert_eq!(
+            (got.1.unwrap(), got.2.unwrap()),
+            (body.clone(), body.clone())
+        );
+        assert_eq!(reads.load(Ordering::Relaxed), 3);
+        assert!(bodies.reading().is_empty());
     }
 }
