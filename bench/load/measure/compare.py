@@ -30,36 +30,39 @@ def one(name, base, size, messages, sessions, keep=False):
             traffic.source(running.listen, warm_up, sessions, size).wait()
             sink.wait(warm_up, PATIENCE_S, running.alive)
             settle(running)
-            return measure(running, sink, size, messages, sessions) | {"version": running.server.version()}
+            send = lambda: traffic.source(running.listen, messages, sessions, size)
+            measured = measure(running, sink, messages, send)
+            return measured | {"size": size, "sessions": sessions, "version": running.server.version()}
     finally:
         sink.stop()
 
 
-def settle(running, seconds=60):
-    """Waits until it holds nothing and does nothing."""
+def settle(running, left=0, seconds=60):
+    """Waits until it holds no more than `left` and does nothing."""
     end = time.monotonic() + seconds
-    while running.server.waiting() > 0:
+    while running.server.waiting() > left:
         if time.monotonic() > end:
             raise Failure(f"{running.name} still holds {running.server.waiting()} messages")
         time.sleep(0.1)
     time.sleep(0.5)
 
 
-def measure(running, sink, size, messages, sessions, **source):
-    """Sends `messages` through a server that is idle, and measures until the last has arrived."""
+def measure(running, sink, messages, start, left=0):
+    """Sends `messages` through a server that is idle, and measures until the last has arrived.
+    `start()` starts the sender; the server holds `left` before and afterwards."""
     group = running.group
     before = sink.messages()
     peak = Peak(group)
     threads, switches = group.threads(), group.switches()
     cpu, began = group.cpu_us(), time.monotonic()
-    sender = traffic.source(running.listen, messages, sessions, size, **source)
+    sender = start()
     accepted = None
     end = began + PATIENCE_S
     while sink.messages() - before < messages:
         if accepted is None and sender.poll() is not None:
             accepted = time.monotonic()
             if sender.returncode != 0:
-                raise Failure(f"smtp-source failed against {running.name} ({sender.returncode})")
+                raise Failure(f"the sender failed against {running.name} ({sender.returncode})")
         if time.monotonic() > end or not running.alive():
             stop(sender)
             raise Failure(f"{running.name}: {sink.messages() - before} of {messages} messages arrived")
@@ -68,18 +71,17 @@ def measure(running, sink, size, messages, sessions, **source):
     sender.wait()
     accepted = accepted or arrived
     # What it still writes about them: outcomes, events, deleted files.
-    settle(running)
+    settle(running, left)
     total, switches = group.cpu_us() - cpu, group.switches() - switches
     spent = {k: (v - threads.get(k, 0)) / messages for k, v in group.threads().items()}
     return {
         "server": running.name,
-        "size": size,
         "messages": messages,
-        "sessions": sessions,
         "accept_per_s": messages / (accepted - began),
         "end_to_end_per_s": messages / (arrived - began),
         "cpu_us": used / messages,
         "cpu_settled_us": total / messages,
+        "memory_bytes": group.memory(),
         "peak_bytes": peak.end(),
         "sleeps": switches / messages,
         "threads_us": {k: round(v, 2) for k, v in sorted(spent.items(), key=lambda kv: -kv[1]) if v >= 0.05},
@@ -250,9 +252,11 @@ def main(options):
 
 
 def finish(options, name, text, data):
-    """Writes JSON and the table in RESULTS.md where that is wanted."""
+    """Writes JSON with the table beside it, and the table in RESULTS.md, where that is wanted."""
     if options.json:
         tables.write_json(options.json, data)
-        print(f"\nwritten to {options.json}")
+        text_file = Path(options.json).with_suffix(".md")
+        text_file.write_text(f"{tables.measured(data['machine'])}\n\n{text}\n")
+        print(f"\nwritten to {options.json} and {text_file}")
     if options.results:
         tables.place(name, text, tables.measured(data["machine"]))

@@ -19,7 +19,7 @@ class Sink:
         command = [find("smtp-sink"), "-c", "-m", str(max(256, 2 * sessions))]
         if os.geteuid() == 0:
             command += ["-u", "root"]
-        command += [f"{address[0]}:{address[1]}", "1000"]
+        command += [f"{address[0]}:{address[1]}", "4096"]
         # It writes its counts again and again; only the end of the file is read.
         with open(self.counts, "wb") as out:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out)

@@ -12,6 +12,9 @@ hostname = "load.example.com"
 [server]
 shards = {shards}
 control_socket = "{home}/control.sock"
+{server}
+[limits]
+{limits}
 [spool]
 dir = "{home}/spool"
 [events]
@@ -24,11 +27,12 @@ max_connections = 10000
 max_connections_per_client = 10000
 [delivery]
 allow_private = ["127.0.0.0/8"]
+{delivery}
 [delivery.limits]
-connections = {sessions}
-connection_rate = "100k/s"
+connections = {connections}
+connection_rate = "{connection_rate}"
 message_rate = "1M/s"
-messages_per_connection = 100000
+messages_per_connection = {messages}
 {extra}
 """
 
@@ -40,7 +44,9 @@ to = ["{sink[0]}:{sink[1]}"]
 
 
 class Server:
-    """One process. `setup.options`: `shards`, and `route = False` for no smart host."""
+    """One process. `setup.options` has values for the configuration: `shards`, `server`, `limits`
+    and `delivery` (lines of those tables), `messages` (of one connection), `connections` and
+    `connection_rate` (of one lane), and `route = False` for no smart host."""
 
     PACKAGES = {}
     NOTES = [
@@ -55,15 +61,17 @@ class Server:
         self.setup, self.process = setup, None
         self.config = setup.home / "courser.toml"
         self.socket = setup.home / "control.sock"
-        extra = setup.extra + (ROUTE.format(sink=setup.sink) if setup.options.get("route", True) else "")
+        self.configure()
+
+    def configure(self, **changes):
+        """Writes the configuration, with changed options; `reload` or a restart puts them in force."""
+        setup = self.setup
+        setup.options.update(changes)
+        route = ROUTE.format(sink=setup.sink) if setup.options.get("route", True) else ""
+        values = {"shards": 0, "server": "", "limits": "", "delivery": "", "messages": 100000,
+                  "connection_rate": "100k/s", "connections": setup.sessions} | setup.options
         self.config.write_text(
-            CONFIG.format(
-                home=setup.home,
-                listen=setup.listen,
-                sessions=setup.sessions,
-                shards=setup.options.get("shards", 0),
-                extra=extra,
-            )
+            CONFIG.format(home=setup.home, listen=setup.listen, extra=setup.extra + route, **values)
         )
 
     def version(self):
@@ -84,13 +92,22 @@ class Server:
         if self.process:
             stop(self.process)
 
-    def ask(self, *words):
-        """`courser WORDS --json` against this server; None when it doesn't answer."""
+    def run(self, *words):
+        """`courser WORDS` against this server."""
         environment = dict(os.environ, COURSER_SOCKET=str(self.socket))
-        command = [self.program, *words, "--json"]
-        out = subprocess.run(command, env=environment, capture_output=True, text=True)
+        return subprocess.run([self.program, *words], env=environment, capture_output=True, text=True)
+
+    def ask(self, *words):
+        """What it says to WORDS as JSON; None when it doesn't answer."""
+        out = self.run(*words, "--json")
         lines = [json.loads(line) for line in out.stdout.splitlines() if line]
         return lines[0] if out.returncode == 0 and lines else None
+
+    def reload(self):
+        """Puts a changed configuration in force."""
+        out = self.run("reload")
+        if out.returncode != 0:
+            raise Failure(f"courser reload: {out.stdout}{out.stderr}")
 
     def status(self, seconds=20):
         """Its status, waiting until it answers."""
