@@ -221,6 +221,8 @@ impl Envelope for InFlight<'_> {
 
 #[cfg(test)]
 mod tests {
+    use courser_core::time::Duration;
+
     use super::*;
     use crate::spool::{EnvelopeFields, RecipientFields};
 
@@ -241,14 +243,14 @@ mod tests {
         let body = Bytes::from(vec![b'x'; 5000]);
         let mut transaction = Transaction::new(
             TransactionId(0),
-            Message::new(fields.encode().unwrap(), 1),
+            Message::new(fields.encode().unwrap(), 1, clock::now(), Duration::ZERO),
             vec![leased],
             body.clone(),
             clock::now(),
         );
         let mut parts = Vec::new();
         transaction.wire_body(Framing::Bdat, &mut parts);
-        assert_eq!(parts, [body.clone()]);
+        assert_eq!(parts, std::slice::from_ref(&body));
         drop(parts);
         transaction.went_out(clock::now());
         assert!(body.is_unique());

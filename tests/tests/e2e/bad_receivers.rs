@@ -264,7 +264,9 @@ fn answer(guest: &mut Guest, mood: Option<Mood>, usual: &str) -> io::Result<()> 
         }
         Mood::Resets | Mood::TakesAndResets => guest.reset(),
         Mood::Garbage => {
-            let bytes: Vec<u8> = (0..600u32).map(|i| ((i * 7919) >> 3) as u8 | 0x80).collect();
+            let bytes: Vec<u8> = (0..600u32)
+                .map(|i| ((i * 7919) >> 3) as u8 | 0x80)
+                .collect();
             guest.say(bytes)?;
             guest.say("\r\n")?;
             guest.wait_end()?;
