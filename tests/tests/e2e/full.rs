@@ -19,7 +19,7 @@ impl Mount {
     /// In memory, with the mount options `how`.
     pub(crate) fn tmpfs(at: &Path, how: &str) -> Option<Self> {
         let options = ["-t", "tmpfs", "-o", how, "courser-test"];
-        Self::mount(at, options.map(AsRef::as_ref))
+        Self::with(at, options.map(AsRef::as_ref))
     }
 
     /// Ext4 of 24 MB in a file, over a loop device.
@@ -37,10 +37,10 @@ impl Mount {
         if !made.is_ok_and(|s| s.success()) {
             return None;
         }
-        Self::mount(at, ["-o".as_ref(), "loop".as_ref(), image.as_os_str()])
+        Self::with(at, ["-o".as_ref(), "loop".as_ref(), image.as_os_str()])
     }
 
-    fn mount<const N: usize>(at: &Path, words: [&OsStr; N]) -> Option<Self> {
+    fn with<const N: usize>(at: &Path, words: [&OsStr; N]) -> Option<Self> {
         std::fs::create_dir_all(at).ok()?;
         let mounted = Command::new("mount").args(words).arg(at).output();
         mounted
