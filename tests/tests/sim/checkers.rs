@@ -20,6 +20,7 @@ use courser_core::time::Instant;
 use courser_core::traffic::scheduler::{Class, DeliveryId, LaneId, Where};
 
 use crate::keeping::WALL_BEGINS_MS;
+use crate::session::Client;
 use crate::shape::How;
 use crate::world::World;
 
@@ -660,7 +661,8 @@ impl World {
         let mut seen = BTreeSet::new();
         for (n, shard) in server.shards.iter().enumerate() {
             let scheduler = &shard.queue.scheduler;
-            let idle = shard.drive_at.is_none_or(|at| at > self.now);
+            // It isn't about to be driven.
+            let idle = shard.drive_at.is_none_or(|at| at > self.now + 50_000);
             let mut working: BTreeMap<u32, u32> = BTreeMap::new();
             for client in server.clients.values().filter(|c| c.shard == n) {
                 for delivery in client.holds() {
@@ -729,7 +731,7 @@ impl World {
     /// that its slowest rate needs for one token, or at the end of its pause.
     fn somebody_comes(
         &self,
-        shard: usize,
+        n: usize,
         lane: LaneId,
         key: u32,
         recipient: u32,
@@ -737,25 +739,14 @@ impl World {
         let Some(server) = &self.server else {
             return Ok(());
         };
-        let shard = &server.shards[shard];
+        let shard = &server.shards[n];
         let scheduler = &shard.queue.scheduler;
         let Some(view) = scheduler.lane_view(lane) else {
             return Err(format!(
                 "m{key}-{recipient} is in {lane}, which isn't there"
             ));
         };
-        if view.sessions > 0 || scheduler.totals().sessions >= shard.sessions_max {
-            return Ok(());
-        }
-        let busy = scheduler
-            .lanes()
-            .filter(|l| (l.source, l.gate) == (view.source, view.gate))
-            .map(|l| l.sessions)
-            .sum::<u32>();
         let limits = scheduler.limits_of(view.gate);
-        if busy >= limits.concurrency {
-            return Ok(());
-        }
         let now = self.instant();
         let rates = [limits.connection_rate, limits.message_rate];
         let token = rates
@@ -767,6 +758,31 @@ impl World {
         // Sessions that were opened ahead may be in line for tokens before it.
         let token = token * (limits.concurrency + 1) + Duration::from_secs(1);
         let by = view.block.map_or(now, |b| b.until.max(now)) + token;
+        if view.sessions > 0 {
+            // One of its sessions works, or looks again soon.
+            let comes = |c: &Client| c.sleeps_until().is_none_or(|at| at <= by);
+            return match server
+                .clients
+                .values()
+                .any(|c| (c.shard, c.task.lane) == (n, lane) && comes(c))
+            {
+                true => Ok(()),
+                false => Err(format!(
+                    "m{key}-{recipient} waits in {lane} ({view:?}), and all its sessions sleep"
+                )),
+            };
+        }
+        if scheduler.totals().sessions >= shard.sessions_max {
+            return Ok(());
+        }
+        let busy = scheduler
+            .lanes()
+            .filter(|l| (l.source, l.gate) == (view.source, view.gate))
+            .map(|l| l.sessions)
+            .sum::<u32>();
+        if busy >= limits.concurrency {
+            return Ok(());
+        }
         match scheduler.next_wakeup() {
             Some(at) if at <= by => Ok(()),
             at => Err(format!(

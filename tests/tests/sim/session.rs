@@ -141,6 +141,13 @@ impl Client {
         all
     }
 
+    /// It has nothing to do until then, unless somebody rings.
+    pub(crate) fn sleeps_until(&self) -> Option<Instant> {
+        let sleeps = self.pausing && !self.rung && self.transactions.is_empty();
+        let until = self.pause_until.filter(|_| sleeps);
+        until.map(Instant::from_nanos)
+    }
+
     fn unreachable(&self, verdict: Verdict, said: Said) -> Unreachable {
         Unreachable {
             verdict,
