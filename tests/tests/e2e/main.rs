@@ -9,6 +9,7 @@ mod clock;
 mod crash;
 mod damage;
 mod demo;
+mod differential;
 mod dns;
 mod dsn;
 mod explain;
@@ -71,6 +72,9 @@ fn main() -> ExitCode {
         }
         demo: {
             a_newsletter_to_five_hundred,
+        }
+        differential: {
+            postfix_and_courser_take_the_same,
         }
         dns: {
             where_mail_is_taken,
