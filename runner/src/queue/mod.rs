@@ -2,18 +2,20 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | [`last`] | what was said about deliveries last |
 //! | [`message`] | messages and their bodies |
 //! | [`names`] | domains, tenants and campaigns as numbers |
 //! | [`sites`] | sites and gates |
 //! | [`providers`] | which provider a domain belongs to, and its limits |
-//! | this one | deliveries: who they are, what was said about them last |
+//! | this one | deliveries: who they are |
 
+pub mod last;
 pub mod message;
 pub mod names;
 pub mod providers;
 pub mod sites;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use courser_core::mail::address::{Domain, Mailbox};
@@ -23,15 +25,14 @@ use courser_core::traffic::scheduler::{
     SiteId, SourceId, TenantId, View, Where,
 };
 
+use self::last::Lasts;
+pub use self::last::{Last, Texts};
 use self::message::Message;
 use self::names::Names;
 use self::sites::Sites;
 use crate::config::{Config, Name};
 use crate::route::Routed;
 use crate::session::transaction::Leased;
-
-/// Different texts of last replies that are shared; receivers repeat themselves.
-const SHARED_TEXTS_MAX: usize = 4096;
 
 /// A delivery on its way into a shard.
 #[derive(Clone)]
@@ -50,17 +51,6 @@ pub struct Entry {
     pub held: bool,
     /// What was said about it last.
     pub last: Option<Last>,
-}
-
-/// What is known of a delivery beside its place in the queue.
-#[derive(Clone, Debug)]
-pub struct Last {
-    /// The last reply or cause; empty before the first attempt.
-    pub text: Arc<str>,
-    /// When that was, milliseconds since 1970.
-    pub at_ms: i64,
-    /// The sender was told of the delay.
-    pub delay_told: bool,
 }
 
 struct Here {
@@ -104,8 +94,8 @@ pub struct Queue {
     pools: Vec<Name>,
     known: HashMap<u32, Known>,
     site_of: HashMap<u32, SiteId>,
-    last: HashMap<u32, Last>,
-    texts: HashSet<Arc<str>>,
+    last: Lasts,
+    texts: Texts,
 }
 
 impl Queue {
@@ -123,8 +113,8 @@ impl Queue {
             pools: Vec::new(),
             known: HashMap::new(),
             site_of: HashMap::new(),
-            last: HashMap::new(),
-            texts: HashSet::new(),
+            last: Lasts::default(),
+            texts: Texts::default(),
         }
     }
 
@@ -215,8 +205,9 @@ impl Queue {
         let added = self.scheduler.enqueue(now, new);
         match added {
             Ok(id) => {
-                if let Some(last) = entry.last {
-                    self.last.insert(id.0, last);
+                if let Some(mut last) = entry.last {
+                    last.text = self.texts.share(&last.text);
+                    self.last.put(id, last);
                 }
             }
             Err(_) => self.forget(&new),
@@ -273,7 +264,7 @@ impl Queue {
     pub fn remove(&mut self, now: Instant, id: DeliveryId) -> Result<(New, Option<Last>), Misuse> {
         let new = self.scheduler.remove(now, id)?;
         self.forget(&new);
-        Ok((new, self.last.remove(&id.0)))
+        Ok((new, self.last.take(id)))
     }
 
     /// A delivery ended; it was handed out.
@@ -284,7 +275,7 @@ impl Queue {
         let gone = view.delivery;
         if self.scheduler.report(now, id, report).is_ok() {
             self.forget(&gone);
-            self.last.remove(&id.0);
+            self.last.take(id);
         }
     }
 
@@ -310,48 +301,32 @@ impl Queue {
     }
 
     /// What was said about a delivery last.
-    pub fn last(&self, id: DeliveryId) -> Option<&Last> {
-        self.last.get(&id.0)
+    pub fn last(&self, id: DeliveryId) -> Option<Last> {
+        self.last.get(id)
     }
 
     /// Notes what was said about a delivery.
     pub fn note(&mut self, id: DeliveryId, text: &str, at_ms: i64) {
-        let text = self.share(text);
-        let delay_told = self.last.get(&id.0).is_some_and(|l| l.delay_told);
-        self.last.insert(
-            id.0,
-            Last {
-                text,
-                at_ms,
-                delay_told,
-            },
-        );
+        let text = self.texts.share(text);
+        let delay_told = self.last.get(id).is_some_and(|l| l.delay_told);
+        let last = Last {
+            text,
+            at_ms,
+            delay_told,
+        };
+        self.last.put(id, last);
     }
 
     /// Notes that the sender was told of the delay; `false` if it was before.
     pub fn note_delay_told(&mut self, id: DeliveryId) -> bool {
-        let empty = || Last {
+        let mut last = self.last.get(id).unwrap_or_else(|| Last {
             text: Arc::from(""),
             at_ms: 0,
             delay_told: false,
-        };
-        let last = self.last.entry(id.0).or_insert_with(empty);
-        !std::mem::replace(&mut last.delay_told, true)
-    }
-
-    /// The same text once.
-    pub fn share(&mut self, text: &str) -> Arc<str> {
-        if let Some(shared) = self.texts.get(text) {
-            return shared.clone();
-        }
-        let shared: Arc<str> = text.into();
-        if self.texts.len() >= SHARED_TEXTS_MAX {
-            self.texts.retain(|t| Arc::strong_count(t) > 1);
-        }
-        if self.texts.len() < SHARED_TEXTS_MAX {
-            self.texts.insert(shared.clone());
-        }
-        shared
+        });
+        let before = std::mem::replace(&mut last.delay_told, true);
+        self.last.put(id, last);
+        !before
     }
 
     /// The name of a destination.

@@ -14,12 +14,12 @@ use super::Shard;
 use super::shared::Mail;
 use crate::net::clock;
 use crate::queue::message::Message;
-use crate::queue::{Entry, Last, Queue};
+use crate::queue::{Entry, Last, Queue, Texts};
 use crate::route::Routed;
 use crate::spool::{Deferral, Envelope, EnvelopeView, OutcomeKind, RecoveredMessage};
 
 /// Deliveries that recovery hands to a shard at once.
-const RECOVERY_STEP: usize = 1000;
+pub(super) const RECOVERY_STEP: usize = 1000;
 
 impl Shard {
     /// A message was committed: its deliveries are queued.
@@ -139,6 +139,7 @@ pub fn recovered(
     let now = clock::now();
     let mut count = 0;
     let mut step = Vec::new();
+    let mut texts = Texts::default();
     let mut turn = 0;
     for recovered in messages {
         let before = waited_before(&recovered.envelope.view());
@@ -160,13 +161,13 @@ pub fn recovered(
                 entry.due = due_again(now, &deferral);
                 entry.source = source(&deferral.source);
                 entry.last = Some(Last {
-                    text: (&*deferral.text).into(),
+                    text: texts.share(&deferral.text),
                     at_ms: deferral.at.unix().saturating_mul(1000),
                     delay_told: open.delay_dsn_sent,
                 });
             } else if open.delay_dsn_sent {
                 entry.last = Some(Last {
-                    text: "".into(),
+                    text: texts.share(""),
                     at_ms: 0,
                     delay_told: true,
                 });

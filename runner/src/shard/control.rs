@@ -352,13 +352,16 @@ impl Shard {
             expires: (view.delivery.expires < Instant::FAR)
                 .then(|| civil(now, view.delivery.expires)),
             due: Some(civil(now, view.delivery.due)),
-            last_attempt: last.filter(|l| !l.text.is_empty()).map(|l| LastAttempt {
-                at: Time::from_unix_ms(l.at_ms),
-                source: row.source.clone(),
-                peer: None,
-                reply: l.text.to_string(),
-                verdict: None,
-            }),
+            last_attempt: last
+                .as_ref()
+                .filter(|l| !l.text.is_empty())
+                .map(|l| LastAttempt {
+                    at: Time::from_unix_ms(l.at_ms),
+                    source: row.source.clone(),
+                    peer: None,
+                    reply: l.text.to_string(),
+                    verdict: None,
+                }),
             hosts: hosts.unwrap_or_default(),
             lane: lane.map(|l| self.lane_row(&queue, &l, now)),
             delay_told: last.is_some_and(|l| l.delay_told),

@@ -233,7 +233,7 @@ impl Shard {
             return;
         };
         let known = queue.known(view.delivery.dest).cloned();
-        let last = queue.last(delivery).cloned();
+        let last = queue.last(delivery);
         drop(queue);
         let back = || {
             let _ = self
