@@ -211,7 +211,9 @@ fn a_sparse_segment_settles_before_it_is_copied_forward() {
         };
         for (i, id) in ids.iter().enumerate() {
             if i % 50 > 0 {
-                let batch = Batch::new().outcomes(*id, &[outcome.clone()]).finish(*id);
+                let batch = Batch::new()
+                    .outcomes(*id, std::slice::from_ref(&outcome))
+                    .finish(*id);
                 spool.append(batch, None).unwrap();
                 drive(&mut parts, 100);
             }
