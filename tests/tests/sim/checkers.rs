@@ -61,6 +61,8 @@ pub(crate) struct Mail {
     pub(crate) received: Instant,
     /// The end of its life.
     pub(crate) expires: Instant,
+    /// After a restart it lives until then at the least.
+    pub(crate) last_chance: Instant,
     /// It may not go before.
     pub(crate) held: Option<Instant>,
     pub(crate) recipients: Vec<Recipient>,
@@ -203,7 +205,7 @@ impl Books {
         slack: Duration,
     ) -> Result<(), String> {
         let mail = &mut self.mails[key as usize];
-        let late = now.since(mail.expires + slack);
+        let late = now.since(mail.expires.max(mail.last_chance) + slack);
         let r = &mut mail.recipients[recipient as usize];
         let word = match kind {
             OutcomeKind::Delivered => "been delivered",
@@ -768,7 +770,13 @@ impl World {
             {
                 true => Ok(()),
                 false => Err(format!(
-                    "m{key}-{recipient} waits in {lane} ({view:?}), and all its sessions sleep"
+                    "m{key}-{recipient} waits in {lane} ({view:?}), and all its sessions sleep until after {by:?}: {:?}",
+                    server
+                        .clients
+                        .values()
+                        .filter(|c| c.task.lane == lane)
+                        .map(|c| c.sleeps_until())
+                        .collect::<Vec<_>>()
                 )),
             };
         }

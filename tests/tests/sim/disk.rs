@@ -269,6 +269,7 @@ impl Disk for SimDisk {
         }
         let fails = state.troubles.write_fails;
         if state.full || state.fails(fails) {
+            state.failures += u64::from(state.full);
             let some = state.random.below(len as u64 + 1) as usize;
             data.truncate(some);
             state.write(file, data, offset)?;

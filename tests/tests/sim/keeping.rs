@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use courser::feedback::settle::Said;
-use courser::queue::message::Message;
+use courser::queue::message::{LAST_CHANCE, Message};
 use courser::queue::{Entry, Last, Queue};
 use courser::route::Routed;
 use courser::session::transaction::Leased;
@@ -184,7 +184,15 @@ impl World {
         });
         self.after_spool();
         for (n, recovered) in recovery.messages.into_iter().enumerate() {
-            let message = Message::new(recovered.envelope, recovered.open.len() as u32);
+            let received_ms = recovered.envelope.view().received_ms() as i64;
+            let before = Duration::from_millis((self.wall_ms() - received_ms).max(0) as u64);
+            let open = recovered.open.len() as u32;
+            let message = Message::new(recovered.envelope, open, now, before);
+            if let Some(&key) = self.books.by_id.get(&message.id()) {
+                // It has its last chance even if it was away all its life.
+                let chance = LAST_CHANCE.min(self.retry_of(&message).life);
+                self.books.mails[key as usize].last_chance = now + chance;
+            }
             let hold = message.envelope().hold_until().map_or(0, Wall::unix);
             let shard = n % self.shape.shards;
             let mut entries = Vec::new();
@@ -203,7 +211,9 @@ impl World {
                 };
                 if let Some(deferral) = open.last {
                     entry.attempts = u16::try_from(deferral.attempts).unwrap_or(u16::MAX);
-                    entry.due = self.due_at(deferral.due.unix());
+                    let wait_s = (deferral.due.unix() - deferral.at.unix()).max(0);
+                    let latest = now + Duration::from_secs(wait_s as u64);
+                    entry.due = self.due_at(deferral.due.unix()).min(latest);
                     let source = self
                         .config
                         .sources
@@ -270,9 +280,15 @@ impl World {
         }
         let Server { spool, stepped, .. } = server;
         if how == How::Close && !self.disk.is_dead() {
+            let failures = self.disk.counts().1;
             stepped.close(self.std_instant());
-            self.books.in_memory.clear();
-            self.books.unsynced.clear();
+            if self.disk.counts().1 == failures {
+                self.books.in_memory.clear();
+                self.books.unsynced.clear();
+            } else {
+                // What couldn't be written is lost, as by a kill.
+                self.stopped = How::Kill;
+            }
         } else {
             drop(stepped);
         }
@@ -357,7 +373,6 @@ impl World {
                 mail.ids.push(id);
                 self.books.by_id.insert(id, key);
                 if self.fault == Some(Fault::AnswersBeforeTheSync) {
-                    self.books.accepted(key);
                     self.books.mails[key as usize].with = With::Server;
                 }
             }
@@ -563,9 +578,7 @@ impl World {
         match (ticket, done.result) {
             (Ticket::Submitted { key, envelope }, Ok(())) => {
                 self.say(|| format!("m{key} gets 250"));
-                if self.books.mails[key as usize].with != With::Server {
-                    self.books.accepted(key);
-                }
+                self.books.accepted(key);
                 self.admit(key, envelope);
             }
             (Ticket::Submitted { key, .. }, Err(error)) => {
@@ -624,8 +637,8 @@ impl World {
     /// A message was committed: its deliveries are queued.
     fn admit(&mut self, key: u32, envelope: Envelope) {
         let count = envelope.view().recipients_len() as u32;
-        let message = Message::new(envelope, count);
         let now = self.instant();
+        let message = Message::new(envelope, count, now, Duration::ZERO);
         let shard = (key as usize) % self.shape.shards;
         let due = self.due_at(message.envelope().hold_until().map_or(0, Wall::unix));
         let mut elsewhere: BTreeMap<(usize, String), (Routed, Vec<Entry>)> = BTreeMap::new();
@@ -682,8 +695,15 @@ impl World {
     fn take_over(&mut self, shard: usize, routed: Option<(Arc<str>, Routed)>, entries: Vec<Entry>) {
         let now = self.instant();
         let config = self.config.clone();
-        for entry in entries {
-            let expires = self.expires(&entry.message);
+        for mut entry in entries {
+            let life = self.retry_of(&entry.message).life;
+            if entry.message.age(now) >= life {
+                entry.due = now;
+                if let Some(&key) = self.books.by_id.get(&entry.message.id()) {
+                    self.books.recipient(key, entry.recipient).due = None;
+                }
+            }
+            let expires = entry.message.expires(life);
             let Some(server) = &mut self.server else {
                 return;
             };
@@ -701,18 +721,6 @@ impl World {
             self.learn_route(shard, &domain, &routed, true);
         }
         self.kick(shard);
-    }
-
-    /// When a message's life in the queue ends.
-    fn expires(&self, message: &Message) -> Instant {
-        let view = message.envelope();
-        let age = (self.wall_ms() - view.received_ms() as i64).max(0) as u64;
-        let begins = view
-            .hold_until()
-            .map_or(0, |at| at.unix() - (view.received_ms() / 1000) as i64)
-            .max(0);
-        let life = self.retry_of(message).life + Duration::from_secs(begins as u64);
-        self.instant() + life.saturating_sub(Duration::from_millis(age))
     }
 
     // -- notifications --
@@ -834,6 +842,7 @@ impl World {
             received: now,
             expires: now + life,
             held: None,
+            last_chance: now,
             recipients: vec![Recipient::default()],
             tells: Some((of_key, recipients)),
         });

@@ -697,10 +697,7 @@ impl World {
             return self.violation(format!("{} was tried and isn't there", leased.delivery));
         };
         let attempts = u32::from(view.delivery.attempts) + 1;
-        let envelope = message.envelope();
-        let held_ms = envelope.hold_until().map_or(0, |at| at.unix() * 1000);
-        let began_ms = (envelope.received_ms() as i64).max(held_ms);
-        let age = Duration::from_millis((self.wall_ms() - began_ms).max(0) as u64);
+        let age = message.age(now);
         let next = retry::Attempt {
             number: attempts,
             age,

@@ -256,6 +256,7 @@ impl World {
                     received: Instant::ZERO,
                     expires: Instant::ZERO,
                     held: None,
+                    last_chance: Instant::ZERO,
                     recipients: vec![Recipient::default(); letter.to.len()],
                     tells: None,
                 }
