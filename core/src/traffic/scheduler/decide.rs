@@ -36,6 +36,22 @@ impl Scheduler {
         self.reconsider_lane(now, n);
     }
 
+    /// Wakes idle sessions of a lane for what waits in it. They were woken when it came; this is
+    /// for the work of one that was woken and closed instead.
+    fn wake_idle(&mut self, now: Instant, n: u32) {
+        loop {
+            let lane = &self.lanes[n];
+            let rests = lane.flushing || lane.evacuating || blocked(lane.block, now).is_some();
+            let Some(session) = lane.idle.front().filter(|_| !rests) else {
+                return;
+            };
+            if lane.queue.len() <= lane.unassigned {
+                return;
+            }
+            self.wake(session);
+        }
+    }
+
     /// The class for which a lane wants one more session.
     fn lane_wants(&self, now: Instant, n: u32) -> Option<Class> {
         let lane = &self.lanes[n];
@@ -63,6 +79,7 @@ impl Scheduler {
     /// Something about a lane changed: puts it on its gate's list of those that want a session, or
     /// takes it off; forgets it when nothing is left of it.
     pub(super) fn reconsider_lane(&mut self, now: Instant, n: u32) {
+        self.wake_idle(now, n);
         let wants = self.lane_wants(now, n);
         let lane = &mut self.lanes[n];
         let (had, gate) = (lane.wants, lane.gate);

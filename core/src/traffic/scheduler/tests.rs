@@ -552,6 +552,37 @@ fn limits_and_allowances_change_at_once() {
 }
 
 #[test]
+fn the_work_of_a_session_that_closes_goes_to_one_that_is_idle() {
+    let mut s = scheduler(Limits {
+        queue_per_connection: 1,
+        ..free()
+    });
+    s.route(DestId(1), ROUTE);
+    for m in [1, 2] {
+        s.enqueue(at(0), new(m)).unwrap();
+    }
+    let sessions = opens(&mut s, at(0));
+    assert_eq!(sessions.len(), 2);
+    for session in &sessions {
+        s.opened(at(0), *session).unwrap();
+        let mut out = Vec::new();
+        assert_eq!(s.take(at(0), *session, 1, &mut out), Take::Batch(1));
+        s.report(at(1), out[0], Report::Delivered).unwrap();
+    }
+    for session in &sessions {
+        let take = s.take(at(1), *session, 1, &mut Vec::new());
+        assert!(matches!(take, Take::Idle(_)), "{take:?}");
+    }
+    s.enqueue(at(2), new(3)).unwrap();
+    assert_eq!(actions(&mut s, at(2)), [Action::Wake(sessions[1])]);
+    // It was about to quit, and doesn't hear the bell.
+    s.closed(at(3), sessions[1], Closed::Done).unwrap();
+    assert_eq!(actions(&mut s, at(3)), [Action::Wake(sessions[0])]);
+    let take = s.take(at(3), sessions[0], 1, &mut Vec::new());
+    assert_eq!(take, Take::Batch(1));
+}
+
+#[test]
 fn urgent_mail_is_woken_for_and_gets_connections_first() {
     let mut s = scheduler(free());
     s.set_sessions_max(3);
