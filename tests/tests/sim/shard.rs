@@ -217,11 +217,15 @@ impl World {
             Action::Resolve(dest) => self.resolve(n, dest),
             Action::Open(open) => self.open(n, open),
             Action::Wake(session) => {
+                self.say(|| format!("{session} is woken"));
                 if self.fault != Some(Fault::MissesWakeUps) {
                     self.ring(n, session.0, false);
                 }
             }
-            Action::Close(session) => self.ring(n, session.0, true),
+            Action::Close(session) => {
+                self.say(|| format!("{session} is to close"));
+                self.ring(n, session.0, true);
+            }
             Action::Settle(delivery, cause) => self.settle_alone(n, delivery, cause, outgoing),
         }
     }
@@ -543,7 +547,10 @@ impl World {
                     None => Work::Close,
                 }
             }
-            Take::Wait(until) | Take::Idle(until) => Work::Wait(until.since(now)),
+            Take::Wait(until) | Take::Idle(until) => {
+                self.say(|| format!("session {} has to wait: {taken:?}", client.number));
+                Work::Wait(until.since(now))
+            }
             Take::Close(_) => Work::Close,
         };
         // What had expired has to be settled, and the lane may want more sessions.
