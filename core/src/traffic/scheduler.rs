@@ -110,7 +110,7 @@ pub struct New {
     /// Not before then.
     pub due: Instant,
     /// After that (rounded up to a second) it is handed back as [`Cause::Expired`] instead of
-    /// being sent; [`Instant::FAR`] is never.
+    /// being sent; [`Instant::FAR`] is never, and so is what is 136 years after [`Instant::ZERO`].
     pub expires: Instant,
     /// Held from the start.
     pub hold: bool,
