@@ -866,7 +866,7 @@ fn queued(reply: &str) -> Option<&str> {
 /// Greeting, then the whole stream at once, then the end; all replies.
 fn play(from: IpAddr, to: SocketAddr, stream: &[u8]) -> Vec<String> {
     let mut tcp = net::connect_from(from, to).expect("a connection");
-    tcp.set_read_timeout(Some(Duration::from_secs(60)))
+    tcp.set_read_timeout(Some(Duration::from_secs(180)))
         .expect("a time-out");
     let mut said = Vec::new();
     let mut byte = [0];
@@ -963,7 +963,7 @@ impl Side {
             .filter_map(|r| queued(r))
             .collect();
         let mut out = BTreeMap::new();
-        let all = eventually(60, || {
+        let all = eventually(180, || {
             out = self.out();
             ids.iter().all(|id| out.contains_key(*id)).then_some(())
         });
