@@ -1,5 +1,6 @@
 """Processes and what they use: CPU by control group, memory, system calls."""
 
+import itertools
 import os
 import platform
 import re
@@ -104,8 +105,11 @@ class Group:
     has ticks of 10 ms; that is right for servers whose processes stay.
     """
 
+    # Several servers of one kind may run at a time.
+    NUMBERS = itertools.count(1)
+
     def __init__(self, name):
-        name = f"courser-load-{name}-{os.getpid()}"
+        name = f"courser-load-{name}-{os.getpid()}-{next(self.NUMBERS)}"
         self.path, self.version, self.first = None, None, None
         for version, base in ((1, CGROUPS / "cpuacct"), (1, CGROUPS / "cpu,cpuacct"), (2, CGROUPS)):
             usage = "cpuacct.usage" if version == 1 else "cgroup.controllers"
