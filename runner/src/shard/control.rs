@@ -1,12 +1,15 @@
 //! A shard's part of the answers to the control socket.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::Duration;
 
 use courser_core::feedback::verdict::{Class, Scope, Verdict};
 use courser_core::time::Instant;
 use courser_core::traffic::hosts::Hosts;
-use courser_core::traffic::scheduler::{BlockReason, DeliveryId, LaneView, View, Where, Why};
+use courser_core::traffic::scheduler::{
+    BlockReason, DeliveryId, DestId, LaneView, View, Where, Why,
+};
 
 use super::Shard;
 use super::admit::held_kind;
@@ -17,12 +20,16 @@ use crate::control::protocol::{
 };
 use crate::control::{DeliverySelector, MessageId};
 use crate::feedback::settle::Said;
-use crate::net::clock;
+use crate::net::{clock, ring};
 use crate::queue::{Known, Queue};
 use crate::spool::{Batch, Outcome as Record};
 
 /// Deliveries of one page of a list that a shard offers; the answers of all are merged.
 const ROWS_MAX: usize = crate::control::protocol::PAGE_ROWS_MAX;
+/// Deliveries that are looked at before others have their turn: about a millisecond.
+const LOOK_STEP: u32 = 4000;
+/// Deliveries that are changed before others have their turn: some milliseconds.
+const CHANGE_STEP: usize = 500;
 /// Lanes in a status.
 const LANES_MAX: usize = 200;
 
@@ -36,9 +43,16 @@ pub struct ShardStatus {
     pub lanes: Vec<LaneRow>,
 }
 
+/// A delivery that was found.
+struct Found {
+    id: DeliveryId,
+    message: u64,
+    recipient: u32,
+}
+
 impl Shard {
     /// Answers a request with this shard's part.
-    pub(super) fn answer(self: &Rc<Self>, request: Request) -> Response {
+    pub(super) async fn answer(self: &Rc<Self>, request: Request) -> Response {
         match request {
             Request::QueueList {
                 filter,
@@ -50,45 +64,98 @@ impl Shard {
                     id: Some(id),
                     ..Filter::default()
                 };
-                let deliveries = self
-                    .find(&filter)
+                let found = self.find(&filter).await;
+                let deliveries = found
                     .into_iter()
-                    .map(|id| self.detail(id))
+                    .filter(|found| self.is_still(found))
+                    .map(|found| self.detail(found.id))
                     .collect();
                 Response::Deliveries { deliveries }
             }
             Request::Hold { filter, reason } => {
                 self.change(&filter, |shard, id| shard.hold(id, &reason))
+                    .await
             }
-            Request::Release { filter } => self.change(&filter, Self::release),
-            Request::Retry { filter } => self.change(&filter, Self::retry),
+            Request::Release { filter } => self.change(&filter, Self::release).await,
+            Request::Retry { filter } => {
+                let mut asked = HashSet::new();
+                self.change(&filter, |shard, id| shard.retry(id, &mut asked))
+                    .await
+            }
             Request::Bounce { filter, reason } => {
                 self.change(&filter, |shard, id| shard.end_by_hand(id, Some(&reason)))
+                    .await
             }
             Request::Drop { filter } => {
                 self.change(&filter, |shard, id| shard.end_by_hand(id, None))
+                    .await
             }
             _ => Response::error("the shards don't answer this", ""),
         }
     }
 
-    fn change(
+    async fn change(
         self: &Rc<Self>,
         filter: &Filter,
-        change: impl Fn(&Rc<Self>, DeliveryId) -> bool,
+        mut change: impl FnMut(&Rc<Self>, DeliveryId) -> bool,
     ) -> Response {
-        let found = self.find(filter);
-        let count = found.into_iter().filter(|id| change(self, *id)).count() as u64;
-        self.kick();
+        let mut count = 0;
+        for step in self.find(filter).await.chunks(CHANGE_STEP) {
+            if count > 0 {
+                ring::breathe().await;
+            }
+            for found in step {
+                if self.is_still(found) && change(self, found.id) {
+                    count += 1;
+                }
+            }
+            self.kick();
+        }
         Response::Changed { count }
     }
 
-    fn find(&self, filter: &Filter) -> Vec<DeliveryId> {
-        let queue = self.queue.borrow();
-        let all = queue.scheduler.deliveries(DeliveryId(0));
-        all.filter(|view| self.is_meant(&queue, view, filter))
-            .map(|view| view.id)
-            .collect()
+    /// Everything that a filter means, as it was when it was come to.
+    async fn find(&self, filter: &Filter) -> Vec<Found> {
+        let mut all = Vec::new();
+        self.look_through(|queue, view| {
+            if let Some(message) = queue.message(view.delivery.message)
+                && self.is_meant(queue, view, filter)
+            {
+                all.push(Found {
+                    id: view.id,
+                    message: message.id(),
+                    recipient: view.delivery.recipient,
+                });
+            }
+        })
+        .await;
+        all
+    }
+
+    /// Shows every delivery, in steps.
+    async fn look_through(&self, mut look: impl FnMut(&Queue, &View)) {
+        let mut from = 0;
+        loop {
+            let queue = self.queue.borrow();
+            let (next, end) = (from + LOOK_STEP, queue.scheduler.ids_end());
+            (from..next.min(end))
+                .filter_map(|id| queue.scheduler.get(DeliveryId(id)))
+                .for_each(|view| look(&queue, &view));
+            drop(queue);
+            if next >= end {
+                return;
+            }
+            from = next;
+            ring::breathe().await;
+        }
+    }
+
+    /// Whether an id is still that delivery's: ids are used again.
+    fn is_still(&self, found: &Found) -> bool {
+        let leased = self.queue.borrow().leased(found.id);
+        leased.is_some_and(|(message, leased)| {
+            message.id() == found.message && leased.recipient == found.recipient
+        })
     }
 
     fn is_meant(&self, queue: &Queue, view: &View, filter: &Filter) -> bool {
@@ -412,22 +479,20 @@ impl Shard {
     }
 
     /// This shard's numbers.
-    pub(super) fn status(&self) -> ShardStatus {
-        let now = clock::now();
-        let queue = self.queue.borrow();
+    pub(super) async fn status(&self) -> ShardStatus {
         let mut gauges = Gauges::default();
         let mut deferred_in: std::collections::HashMap<(u16, u32), u64> =
             std::collections::HashMap::new();
         let mut flying_in: std::collections::HashMap<(u16, u32), u64> =
             std::collections::HashMap::new();
-        for view in queue.scheduler.deliveries(DeliveryId(0)) {
+        self.look_through(|queue, view| {
             gauges.queued += 1;
             let lane = view
                 .delivery
                 .source
                 .zip(queue.site_of(view.delivery.dest))
                 .map(|(s, site)| (s.0, site.0));
-            match state(&view) {
+            match state(view) {
                 DeliveryState::Ready => gauges.ready += 1,
                 DeliveryState::Deferred => {
                     gauges.deferred += 1;
@@ -443,7 +508,10 @@ impl Shard {
                     }
                 }
             }
-        }
+        })
+        .await;
+        let now = clock::now();
+        let queue = self.queue.borrow();
         gauges.delivery_sessions = u64::from(queue.scheduler.totals().sessions);
         let mut lanes: Vec<LaneRow> = queue
             .scheduler
@@ -502,27 +570,30 @@ impl Shard {
         true
     }
 
-    fn retry(self: &Rc<Self>, id: DeliveryId) -> bool {
+    /// Tries one now. `asked` are the domains whose routes this request forgot already.
+    fn retry(self: &Rc<Self>, id: DeliveryId, asked: &mut HashSet<DestId>) -> bool {
         let now = clock::now();
         let mut queue = self.queue.borrow_mut();
         let Some(view) = queue.scheduler.get(id) else {
             return false;
         };
         // What is asked for by hand shall not wait for an old answer of DNS, nor for a pause.
-        queue.scheduler.forget_route(view.delivery.dest);
-        if let Some(Known::Failed { .. }) = queue.known(view.delivery.dest) {
-            self.dns.forget();
+        if asked.is_empty() {
+            self.hosts
+                .replace(Hosts::new(super::memory(&self.config())));
+        }
+        if asked.insert(view.delivery.dest) {
+            queue.scheduler.forget_route(view.delivery.dest);
+            if let Some(Known::Failed { .. }) = queue.known(view.delivery.dest) {
+                self.dns.forget();
+            }
         }
         if let Some(lane) = queue.lane_of(&view) {
             let _ = queue.scheduler.unblock_lane(now, lane.id);
         }
         let due = matches!(view.state, Where::Waiting);
         let blocked = matches!(view.state, Where::Queued(_) | Where::Parked);
-        let done = queue.scheduler.retry_now(now, id).is_ok() && (due || blocked);
-        drop(queue);
-        self.hosts
-            .replace(Hosts::new(super::memory(&self.config())));
-        done
+        queue.scheduler.retry_now(now, id).is_ok() && (due || blocked)
     }
 
     /// Bounces with a reason, or drops without one.

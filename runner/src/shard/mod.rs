@@ -236,9 +236,23 @@ impl Shard {
                         domain,
                         routed,
                         entries,
-                    } => self.take_over(&domain, routed, entries),
-                    Mail::Control(request, answer) => drop(answer.send(self.answer(request))),
-                    Mail::Status(answer) => drop(answer.send(self.status())),
+                    } => {
+                        let many = entries.len() >= admit::RECOVERY_STEP;
+                        self.take_over(&domain, routed, entries);
+                        // A start with a large queue serves its sockets meanwhile.
+                        if many {
+                            ring::breathe().await;
+                        }
+                    }
+                    // These go through the whole queue, and others have their turn meanwhile.
+                    Mail::Control(request, answer) => {
+                        let shard = self.clone();
+                        ring::spawn(async move { drop(answer.send(shard.answer(request).await)) });
+                    }
+                    Mail::Status(answer) => {
+                        let shard = self.clone();
+                        ring::spawn(async move { drop(answer.send(shard.status().await)) });
+                    }
                     Mail::Reload(config, providers) => self.reload(config, providers),
                     Mail::Drain => self.begin_drain(),
                     Mail::Stop => {

@@ -142,6 +142,7 @@ fn main() -> ExitCode {
         }
         operate: {
             hold_release_retry_bounce_and_drop,
+            requests_about_a_queue_that_takes_many_steps,
             tags_do_not_leave_the_house,
             reload,
             a_route_that_changes,

@@ -1,5 +1,6 @@
 //! What an operator does with a running server: look, hold, release, retry, bounce, drop, reload.
 
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -169,6 +170,44 @@ pub(crate) fn hold_release_retry_bounce_and_drop() {
     assert_eq!((outcomes, receiver.count()), (3, 4));
     // Nothing is meant unless it is said.
     assert_eq!(server.courser(&["queue", "drop"]).status.code(), Some(2));
+}
+
+pub(crate) fn requests_about_a_queue_that_takes_many_steps() {
+    // Bound and not listening: connections are refused, and nobody else takes the port.
+    let closed = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = closed.local_addr().expect("an address");
+    drop(closed);
+    let server = Server::start(&format!(
+        "server.shards = 1\ndelivery.dead_host = {{ first = \"10m\" }}\n{}",
+        smart_host(address)
+    ));
+    // More than a shard looks at in one step.
+    let (messages, recipients) = (50, 100);
+    let all = messages * recipients;
+    let mut client = Client::hello(server.address);
+    for m in 0..messages {
+        let to: Vec<String> = (0..recipients)
+            .map(|r| format!("<to{r}@d{}.test>", m % 7))
+            .collect();
+        client.submit("<>", &to, &small("many"));
+    }
+    let queued =
+        |server: &Server| server.ask(&["status", "--json"])[0]["gauges"]["queued"].as_u64();
+    assert_eq!(queued(&server), Some(all));
+    assert_eq!(count(&server, &["queue", "hold", "--all"]), all);
+    assert_eq!(count(&server, &["queue", "hold", "--all"]), 0);
+    assert_eq!(count(&server, &["queue", "release", "--all"]), all);
+    assert!(count(&server, &["queue", "retry", "--all"]) <= all);
+    // Two at the same time and a look between: each delivery ends once.
+    let ended: u64 = std::thread::scope(|scope| {
+        let both = [(); 2].map(|()| scope.spawn(|| count(&server, &["queue", "drop", "--all"])));
+        assert!(queued(&server).is_some_and(|n| n <= all));
+        both.into_iter()
+            .map(|one| one.join().expect("an answer"))
+            .sum()
+    });
+    assert_eq!(ended, all);
+    assert_eq!(queued(&server), Some(0));
 }
 
 pub(crate) fn tags_do_not_leave_the_house() {
