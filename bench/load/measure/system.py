@@ -261,7 +261,10 @@ def file_system(path):
 
 
 def commit():
-    """Which commit is checked out, with `+` where files differ from it."""
+    """Which commit is checked out, with `+` where files differ from it. A program given by
+    COURSER_PROGRAM can be of any."""
+    if program := os.environ.get("COURSER_PROGRAM"):
+        return f"unknown (COURSER_PROGRAM={Path(program).name})"
     git = ["git", "-C", str(ROOT)]
     try:
         head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
