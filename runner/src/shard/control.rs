@@ -136,12 +136,15 @@ impl Shard {
     async fn look_through(&self, mut look: impl FnMut(&Queue, &View)) {
         let mut from = 0;
         loop {
-            let queue = self.queue.borrow();
-            let (next, end) = (from + LOOK_STEP, queue.scheduler.ids_end());
-            (from..next.min(end))
-                .filter_map(|id| queue.scheduler.get(DeliveryId(id)))
-                .for_each(|view| look(&queue, &view));
-            drop(queue);
+            let next = from + LOOK_STEP;
+            let end = {
+                let queue = self.queue.borrow();
+                let end = queue.scheduler.ids_end();
+                (from..next.min(end))
+                    .filter_map(|id| queue.scheduler.get(DeliveryId(id)))
+                    .for_each(|view| look(&queue, &view));
+                end
+            };
             if next >= end {
                 return;
             }
