@@ -13,6 +13,7 @@
 //! |---|---|
 //! | [`smtp`] | commands, replies, extensions, message data, and both ends of a session |
 //! | [`mail`] | addresses, header fields, dates, delivery status notifications |
+//! | [`auth`] | whether a message is from whom it says: DKIM, ARC, SPF, DMARC |
 //! | [`dns`] | questions and answers, retries, caching |
 //! | [`route`] | which hosts and addresses take a domain's mail |
 //! | [`traffic`] | how fast, over which source, in which order, and when again |
@@ -29,6 +30,8 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+#[cfg(feature = "alloc")]
+pub mod auth;
 #[cfg(feature = "alloc")]
 pub mod dns;
 pub mod feedback;
