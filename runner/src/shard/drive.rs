@@ -279,11 +279,11 @@ impl Shard {
                 );
             }
             (Cause::Elsewhere | Cause::RouteFailed, _) => {
-                // The route was forgotten meanwhile; it will be asked for again.
+                // The route became known meanwhile, or was forgotten and will be asked for again.
                 self.queue
                     .borrow_mut()
                     .scheduler
-                    .forget_route(view.delivery.dest);
+                    .forget_failure(view.delivery.dest);
                 back();
             }
             (Cause::Flushed, _) => {

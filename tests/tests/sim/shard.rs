@@ -812,7 +812,7 @@ impl World {
                 self.settle(n, None, &message, leased, fate);
             }
             (Cause::Elsewhere | Cause::RouteFailed, _) => {
-                queue.scheduler.forget_route(view.delivery.dest);
+                queue.scheduler.forget_failure(view.delivery.dest);
                 self.not_tried(n, delivery);
             }
             (Cause::Flushed, _) => {

@@ -253,6 +253,17 @@ impl Scheduler {
         }
     }
 
+    /// Forgets that a destination's route failed or that another shard has it, so that it is asked
+    /// for anew. A route that became known meanwhile stays: two shards whose answers of DNS differ
+    /// would hand its deliveries to each other for ever.
+    pub fn forget_failure(&mut self, dest: DestId) {
+        if let Some(n) = self.dest_of.get(&dest)
+            && let DestState::Failed(_) | DestState::Elsewhere(_) = self.dests[*n].state
+        {
+            self.forget_route(dest);
+        }
+    }
+
     fn set_route(&mut self, dest: DestId, state: DestState) {
         let Some(n) = self.dest(dest) else { return };
         let dest = &mut self.dests[n];

@@ -629,3 +629,29 @@ fn small_records() {
         "an entry is no larger than its record"
     );
 }
+
+#[test]
+fn a_route_that_became_known_meanwhile_stays() {
+    let mut s = scheduler(free());
+    let id = s.enqueue(at(1), new(1)).unwrap();
+    assert_eq!(actions(&mut s, at(1)), [Action::Resolve(DestId(1))]);
+    s.route_elsewhere(DestId(1), at(60_000));
+    assert_eq!(
+        actions(&mut s, at(1)),
+        [Action::Settle(id, Cause::Elsewhere)]
+    );
+    // Before the caller has settled it, the other shard hands something over with a route.
+    s.route(DestId(1), ROUTE);
+    s.forget_failure(DestId(1));
+    s.report(at(1), id, Report::NotTried).unwrap();
+    let all = actions(&mut s, at(1));
+    assert!(
+        matches!(all[..], [Action::Open(_)]),
+        "asked again, or handed on: {all:?}"
+    );
+    // One that is not known is asked for anew.
+    s.route_elsewhere(DestId(1), at(60_000));
+    s.forget_failure(DestId(1));
+    s.enqueue(at(2), new(2)).unwrap();
+    assert_eq!(actions(&mut s, at(2)), [Action::Resolve(DestId(1))]);
+}
