@@ -281,12 +281,16 @@ impl World {
         let Server { spool, stepped, .. } = server;
         if how == How::Close && !self.disk.is_dead() {
             let failures = self.disk.counts().1;
+            let failed = matches!(
+                spool.status().state,
+                courser::spool::SpoolState::Failed { .. }
+            );
             stepped.close(self.std_instant());
-            if self.disk.counts().1 == failures {
+            if !failed && self.disk.counts().1 == failures {
                 self.books.in_memory.clear();
                 self.books.unsynced.clear();
             } else {
-                // What couldn't be written is lost, as by a kill.
+                // What couldn't be written, or not since it has failed, is lost, as by a kill.
                 self.stopped = How::Kill;
             }
         } else {
