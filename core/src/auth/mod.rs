@@ -4,6 +4,10 @@
 //! told what came of it ([`Outcome`]), and is asked again until it is [`Step::Done`]. None of them
 //! reads a clock; where time matters it is an argument.
 
+pub mod canon;
+pub mod dkim;
+pub mod hash;
+
 use crate::dns::{Outcome, Question};
 
 /// What an evaluation wants next.

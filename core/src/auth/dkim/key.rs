@@ -1,0 +1,352 @@
+//! Public keys in DNS (RFC 6376 3.6.1, RFC 8463 4): the TXT record at
+//! `selector._domainkey.domain`.
+//!
+//! ```text
+//! [ "v=DKIM1;" ] [ "h=" hash *(":" hash) ] [ "k=" ("rsa" / "ed25519") ] [ "n=" notes ]
+//!   "p=" [ base64 ] [ "s=" service *(":" service) ] [ "t=" flag *(":" flag) ]
+//! ```
+//!
+//! The tags may come in any order, but `v=` first where it is. RSA keys are a SubjectPublicKeyInfo,
+//! as everyone publishes them, or the bare RSAPublicKey that the RFC speaks of.
+
+use super::signature::Algorithm;
+use super::tags::{TagError, Tags, base64, colons};
+use crate::limits::DKIM_VERIFY_RSA_BITS_MIN;
+use alloc::string::String;
+use alloc::vec::Vec;
+use base64ct::{Base64, Encoding};
+use core::fmt;
+use rsa::pkcs1::RsaPublicKeyRef;
+use rsa::pkcs1::der::Decode;
+use rsa::pkcs8::SubjectPublicKeyInfoRef;
+use rsa::{BoxedUint, RsaPublicKey};
+use sha2::Sha256;
+
+/// Which kind of key (`k=`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum KeyType {
+    /// RSA.
+    #[default]
+    Rsa,
+    /// Ed25519 (RFC 8463).
+    Ed25519,
+}
+
+impl fmt::Display for KeyType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rsa => "rsa",
+            Self::Ed25519 => "ed25519",
+        })
+    }
+}
+
+/// A key record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRecord {
+    /// Its kind.
+    pub key_type: KeyType,
+    /// The key; empty if it was revoked.
+    pub public: Vec<u8>,
+    /// Whether SHA-256 may be used with it (`h=`).
+    pub sha256: bool,
+    /// Whether it is for mail (`s=`).
+    pub email: bool,
+    /// The domain only tests DKIM (`t=y`): a failure means no more than no signature.
+    pub testing: bool,
+    /// The domain of `i=` must be that of `d=`, not one below it (`t=s`).
+    pub strict: bool,
+    /// Notes for people (`n=`), as written.
+    pub notes: Option<String>,
+}
+
+/// Why a record is no key record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// It is no tag list.
+    Tags(TagError),
+    /// `v=` is there and isn't first, or isn't `DKIM1`: a record of something else.
+    Version,
+    /// An unknown `k=`.
+    KeyType,
+    /// There is no `p=`.
+    NoKey,
+    /// `p=` is not base64.
+    Base64,
+}
+
+impl fmt::Display for RecordError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tags(error) => error.fmt(f),
+            Self::Version => f.write_str("v= is not DKIM1, or does not come first"),
+            Self::KeyType => f.write_str("k= names no kind of key that is known"),
+            Self::NoKey => f.write_str("it has no p="),
+            Self::Base64 => f.write_str("p= is not base64"),
+        }
+    }
+}
+impl core::error::Error for RecordError {}
+
+impl From<TagError> for RecordError {
+    fn from(error: TagError) -> Self {
+        Self::Tags(error)
+    }
+}
+
+impl KeyRecord {
+    /// The record that publishes a key.
+    pub fn new(key_type: KeyType, public: Vec<u8>) -> Self {
+        Self {
+            key_type,
+            public,
+            sha256: true,
+            email: true,
+            testing: false,
+            strict: false,
+            notes: None,
+        }
+    }
+
+    /// Reads a record. What it doesn't know, it passes over, as 3.6.1 says.
+    pub fn parse(record: &[u8]) -> Result<Self, RecordError> {
+        let tags = Tags::parse(record)?;
+        if let Some(version) = tags.find("v")
+            && (version.value != "DKIM1" || tags.first() != Some(version))
+        {
+            return Err(RecordError::Version);
+        }
+        let key_type = match tags.get("k") {
+            None => KeyType::Rsa,
+            Some(k) if k.eq_ignore_ascii_case("rsa") => KeyType::Rsa,
+            Some(k) if k.eq_ignore_ascii_case("ed25519") => KeyType::Ed25519,
+            Some(_) => return Err(RecordError::KeyType),
+        };
+        let public = tags.get("p").ok_or(RecordError::NoKey)?;
+        let listed = |name: &str, any: &[&str], absent: bool| {
+            tags.get(name).map_or(absent, |list| {
+                colons(list).any(|entry| any.iter().any(|a| entry.eq_ignore_ascii_case(a)))
+            })
+        };
+        Ok(Self {
+            key_type,
+            public: base64(public).ok_or(RecordError::Base64)?,
+            sha256: listed("h", &["sha256"], true),
+            email: listed("s", &["email", "*"], true),
+            testing: listed("t", &["y"], false),
+            strict: listed("t", &["s"], false),
+            notes: tags.get("n").filter(|n| !n.is_empty()).map(String::from),
+        })
+    }
+
+    /// Whether the key was revoked (3.6.1, `p=`).
+    pub fn is_revoked(&self) -> bool {
+        self.public.is_empty()
+    }
+
+    /// The key to verify with.
+    pub fn key(&self) -> Result<PublicKey, KeyError> {
+        match self.key_type {
+            KeyType::Ed25519 => {
+                let bytes = <&[u8; 32]>::try_from(self.public.as_slice())
+                    .map_err(|_| KeyError::Malformed)?;
+                ed25519_dalek::VerifyingKey::from_bytes(bytes)
+                    .map(|key| PublicKey(Kind::Ed25519(key)))
+                    .map_err(|_| KeyError::Malformed)
+            }
+            KeyType::Rsa => rsa_key(&self.public).map(|key| PublicKey(Kind::Rsa(key))),
+        }
+    }
+}
+
+/// The text of the TXT record.
+impl fmt::Display for KeyRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("v=DKIM1; ")?;
+        if !self.sha256 {
+            f.write_str("h=; ")?;
+        }
+        write!(f, "k={}; ", self.key_type)?;
+        if let Some(notes) = &self.notes {
+            write!(f, "n={notes}; ")?;
+        }
+        if !self.email {
+            f.write_str("s=; ")?;
+        }
+        match (self.testing, self.strict) {
+            (true, true) => f.write_str("t=y:s; ")?,
+            (true, false) => f.write_str("t=y; ")?,
+            (false, true) => f.write_str("t=s; ")?,
+            (false, false) => {}
+        }
+        write!(f, "p={}", Base64::encode_string(&self.public))
+    }
+}
+
+/// Why a record's key can't be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// Its octets are no key of its kind.
+    Malformed,
+    /// An RSA key of fewer than [`DKIM_VERIFY_RSA_BITS_MIN`] bits (RFC 8301 3.2).
+    TooShort,
+}
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed => f.write_str("the octets of p= are no key of its kind"),
+            Self::TooShort => write!(
+                f,
+                "the RSA key has fewer than {DKIM_VERIFY_RSA_BITS_MIN} bits"
+            ),
+        }
+    }
+}
+impl core::error::Error for KeyError {}
+
+/// A public key that was checked.
+#[derive(Clone, Debug)]
+pub struct PublicKey(Kind);
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Rsa(RsaPublicKey),
+    Ed25519(ed25519_dalek::VerifyingKey),
+}
+
+impl PublicKey {
+    /// Whether `signature` by `algorithm` is of this key over data with this SHA-256 hash. For
+    /// Ed25519 the hash is what is signed (RFC 8463 3).
+    pub fn verifies(&self, algorithm: Algorithm, hash: &[u8; 32], signature: &[u8]) -> bool {
+        match (&self.0, algorithm) {
+            (Kind::Rsa(key), Algorithm::RsaSha256) => key
+                .pkcs1v15_verify_prehash::<Sha256>(hash, signature)
+                .is_ok(),
+            (Kind::Ed25519(key), Algorithm::Ed25519Sha256) => {
+                ed25519_dalek::Signature::from_slice(signature)
+                    .is_ok_and(|signature| key.verify_strict(hash, &signature).is_ok())
+            }
+            _ => false,
+        }
+    }
+}
+
+fn rsa_key(der: &[u8]) -> Result<RsaPublicKey, KeyError> {
+    let key = match SubjectPublicKeyInfoRef::try_from(der) {
+        Ok(info) if info.algorithm.oid == rsa::pkcs1::ALGORITHM_OID => info
+            .subject_public_key
+            .as_bytes()
+            .and_then(|der| RsaPublicKeyRef::from_der(der).ok()),
+        Ok(_) => None,
+        Err(_) => RsaPublicKeyRef::from_der(der).ok(),
+    }
+    .ok_or(KeyError::Malformed)?;
+    let uint = |bytes: &[u8]| {
+        let bits = u32::try_from(bytes.len())
+            .unwrap_or(u32::MAX)
+            .saturating_mul(8);
+        BoxedUint::from_be_slice(bytes, bits).map_err(|_| KeyError::Malformed)
+    };
+    // Checked before anything is computed of it: the record is a stranger's.
+    if key.modulus.as_bytes().len() > RsaPublicKey::MAX_SIZE / 8 {
+        return Err(KeyError::Malformed);
+    }
+    let modulus = uint(key.modulus.as_bytes())?;
+    if (modulus.bit_width_vartime() as usize) < DKIM_VERIFY_RSA_BITS_MIN {
+        return Err(KeyError::TooShort);
+    }
+    RsaPublicKey::new(modulus, uint(key.public_exponent.as_bytes())?)
+        .map_err(|_| KeyError::Malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+    use proptest::prelude::*;
+
+    const ED25519: &str = "v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+
+    #[test]
+    fn records() {
+        let key = KeyRecord::parse(ED25519.as_bytes()).unwrap();
+        assert_eq!(key.key_type, KeyType::Ed25519);
+        assert!(key.sha256 && key.email && !key.testing && !key.strict && key.key().is_ok());
+        assert_eq!(key.to_string(), ED25519);
+        let odd = KeyRecord::parse(
+            b"v = DKIM1 ; h = sha1 : SHA256:x ; s= tlsrpt : * ; t = y\t: s; n = a note; k=ED25519; \
+              p = 11qYAYKxCrfVS/7TyWQHO g7hcvPapiMlrwIaaPcHURo= ; unknown = x; ",
+        )
+        .unwrap();
+        assert!(odd.sha256 && odd.email && odd.testing && odd.strict);
+        assert_eq!(odd.public, key.public);
+        assert_eq!(KeyRecord::parse(odd.to_string().as_bytes()), Ok(odd));
+        let other = KeyRecord::parse(b"h=sha1; s=other; p=").unwrap();
+        assert!(!other.sha256 && !other.email && other.is_revoked());
+    }
+
+    #[test]
+    fn records_that_are_none() {
+        for (record, error) in [
+            ("", RecordError::Tags(TagError::Empty)),
+            ("p=; p=", RecordError::Tags(TagError::Duplicate)),
+            ("v=DKIM1", RecordError::NoKey),
+            ("p=; v=DKIM1", RecordError::Version),
+            ("v=dkim1; p=", RecordError::Version),
+            ("v=spf1; p=", RecordError::Version),
+            ("k=dsa; p=", RecordError::KeyType),
+            ("p=!", RecordError::Base64),
+        ] {
+            assert_eq!(KeyRecord::parse(record.as_bytes()), Err(error), "{record}");
+        }
+    }
+
+    #[test]
+    fn keys_that_are_none() {
+        let key =
+            |key_type, public: &[u8]| KeyRecord::new(key_type, public.to_vec()).key().map(|_| ());
+        assert_eq!(key(KeyType::Ed25519, &[1; 16]), Err(KeyError::Malformed));
+        assert_eq!(key(KeyType::Rsa, &[1; 32]), Err(KeyError::Malformed));
+        // RSAPublicKey of 512 bits.
+        let mut short = Vec::from([0x30, 0x48, 0x02, 0x41, 0x00]);
+        short.extend([0xff; 64]);
+        short.extend([0x02, 0x03, 0x01, 0x00, 0x01]);
+        assert_eq!(key(KeyType::Rsa, &short), Err(KeyError::TooShort));
+    }
+
+    proptest! {
+        #[test]
+        fn any_octets(record in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let mut tagged = b"p=".to_vec();
+            tagged.extend_from_slice(&record);
+            for record in [&record, &tagged] {
+                if let Ok(key) = KeyRecord::parse(record) {
+                    let _ = key.key();
+                }
+            }
+            for kind in [KeyType::Rsa, KeyType::Ed25519] {
+                let _ = KeyRecord::new(kind, record.clone()).key();
+            }
+        }
+
+        #[test]
+        fn reads_what_it_writes(
+            public in proptest::collection::vec(any::<u8>(), 0..80),
+            flags in any::<[bool; 5]>(),
+        ) {
+            let record = KeyRecord {
+                key_type: if flags[0] { KeyType::Rsa } else { KeyType::Ed25519 },
+                public,
+                sha256: flags[1],
+                email: flags[2],
+                testing: flags[3],
+                strict: flags[4],
+                notes: flags[0].then(|| "a note".into()),
+            };
+            prop_assert_eq!(KeyRecord::parse(record.to_string().as_bytes()), Ok(record));
+        }
+    }
+}
