@@ -4,6 +4,7 @@
 //! told what came of it ([`Outcome`]), and is asked again until it is [`Step::Done`]. None of them
 //! reads a clock; where time matters it is an argument.
 
+pub mod arc;
 pub mod canon;
 pub mod dkim;
 pub mod hash;

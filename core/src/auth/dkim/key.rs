@@ -16,10 +16,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use base64ct::{Base64, Encoding};
 use core::fmt;
+use rsa::BoxedUint;
 use rsa::pkcs1::RsaPublicKeyRef;
 use rsa::pkcs1::der::Decode;
 use rsa::pkcs8::SubjectPublicKeyInfoRef;
-use rsa::{BoxedUint, RsaPublicKey};
 use sha2::Sha256;
 
 /// Which kind of key (`k=`).
@@ -213,7 +213,7 @@ pub struct PublicKey(Kind);
 
 #[derive(Clone, Debug)]
 enum Kind {
-    Rsa(RsaPublicKey),
+    Rsa(rsa::PublicKey),
     Ed25519(ed25519_dalek::VerifyingKey),
 }
 
@@ -234,7 +234,7 @@ impl PublicKey {
     }
 }
 
-fn rsa_key(der: &[u8]) -> Result<RsaPublicKey, KeyError> {
+fn rsa_key(der: &[u8]) -> Result<rsa::PublicKey, KeyError> {
     let key = match SubjectPublicKeyInfoRef::try_from(der) {
         Ok(info) if info.algorithm.oid == rsa::pkcs1::ALGORITHM_OID => info
             .subject_public_key
@@ -251,14 +251,14 @@ fn rsa_key(der: &[u8]) -> Result<RsaPublicKey, KeyError> {
         BoxedUint::from_be_slice(bytes, bits).map_err(|_| KeyError::Malformed)
     };
     // Checked before anything is computed of it: the record is a stranger's.
-    if key.modulus.as_bytes().len() > RsaPublicKey::MAX_SIZE / 8 {
+    if key.modulus.as_bytes().len() > rsa::PublicKey::MAX_SIZE / 8 {
         return Err(KeyError::Malformed);
     }
     let modulus = uint(key.modulus.as_bytes())?;
     if (modulus.bit_width_vartime() as usize) < DKIM_VERIFY_RSA_BITS_MIN {
         return Err(KeyError::TooShort);
     }
-    RsaPublicKey::new(modulus, uint(key.public_exponent.as_bytes())?)
+    rsa::PublicKey::new(modulus, uint(key.public_exponent.as_bytes())?)
         .map_err(|_| KeyError::Malformed)
 }
 

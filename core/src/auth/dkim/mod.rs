@@ -50,7 +50,7 @@
 //! | [`signer`] | private keys |
 //! | [`mod@sign`], [`verify`] | the two ways |
 
-mod fields;
+pub(crate) mod fields;
 pub mod key;
 pub mod sign;
 pub mod signature;
@@ -59,7 +59,6 @@ pub mod tags;
 pub mod verify;
 
 pub use super::hash::{BodyHashes, HashedBody};
-pub(crate) use fields::{Fields, canonical_signature};
 pub use key::{KeyRecord, KeyType, PublicKey};
 pub use sign::{DEFAULT_FIELDS, SignError, SignedField, SigningOptions, sign};
 pub use signature::{Algorithm, Signature};

@@ -19,10 +19,10 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use ed25519_dalek::Signer as _;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use rsa::Pkcs1v15Sign;
 use rsa::pkcs1::DecodeRsaPrivateKey;
 use rsa::pkcs8::{EncodePublicKey, ObjectIdentifier, PrivateKeyInfoRef, SecretDocument};
 use rsa::traits::PublicKeyParts;
-use rsa::{Pkcs1v15Sign, RsaPrivateKey};
 use sha2::{Digest, Sha256};
 
 /// What makes signatures with one key.
@@ -109,7 +109,7 @@ pub struct PrivateKey(Kind);
 
 #[derive(Clone)]
 enum Kind {
-    Rsa(Box<RsaPrivateKey>),
+    Rsa(Box<rsa::PrivateKey>),
     Ed25519(Box<ed25519_dalek::SigningKey>),
 }
 
@@ -137,9 +137,7 @@ impl PrivateKey {
             // RFC 8463 A.2 gives keys like this.
             let seed = base64(text.trim()).ok_or(PrivateKeyError::NoKey)?;
             let seed = <[u8; 32]>::try_from(seed).map_err(|_| PrivateKeyError::NoKey)?;
-            return Ok(Self(Kind::Ed25519(ed25519_dalek::SigningKey::from_bytes(
-                &seed,
-            ))));
+            return Ok(ed25519(ed25519_dalek::SigningKey::from_bytes(&seed)));
         };
         let pem = text.get(begin..).unwrap_or(text);
         if pem.contains("ENCRYPTED") {
@@ -147,12 +145,12 @@ impl PrivateKey {
         }
         let (label, der) = SecretDocument::from_pem(pem).map_err(|_| PrivateKeyError::Pem)?;
         match label {
-            "RSA PRIVATE KEY" => rsa(RsaPrivateKey::from_pkcs1_der(der.as_bytes()).ok()),
+            "RSA PRIVATE KEY" => rsa_key(rsa::PrivateKey::from_pkcs1_der(der.as_bytes()).ok()),
             "PRIVATE KEY" => {
                 let info = PrivateKeyInfoRef::try_from(der.as_bytes())
                     .map_err(|_| PrivateKeyError::Malformed)?;
                 match info.algorithm.oid {
-                    rsa::pkcs1::ALGORITHM_OID => rsa(RsaPrivateKey::try_from(info).ok()),
+                    rsa::pkcs1::ALGORITHM_OID => rsa_key(rsa::PrivateKey::try_from(info).ok()),
                     ED25519_OID => ed25519_dalek::SigningKey::try_from(info)
                         .map(ed25519)
                         .map_err(|_| PrivateKeyError::Malformed),
@@ -207,7 +205,7 @@ impl PrivateKey {
     }
 }
 
-fn rsa(key: Option<RsaPrivateKey>) -> Result<PrivateKey, PrivateKeyError> {
+fn rsa_key(key: Option<rsa::PrivateKey>) -> Result<PrivateKey, PrivateKeyError> {
     key.map(|key| PrivateKey(Kind::Rsa(Box::new(key))))
         .ok_or(PrivateKeyError::Malformed)
 }
