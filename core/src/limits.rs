@@ -117,6 +117,26 @@ pub const HOST_ADDRESSES_MAX: usize = 16;
 /// Addresses that a plan keeps over all its hosts.
 pub const PLAN_ADDRESSES_MAX: usize = 64;
 
+// -- SPF --
+
+/// Terms of one check that ask DNS (RFC 7208 4.6.4).
+pub const SPF_LOOKUPS_MAX: u32 = 10;
+/// Of those, terms whose answer is void: NXDOMAIN or no data (RFC 7208 4.6.4).
+pub const SPF_VOID_LOOKUPS_MAX: u32 = 2;
+/// MX hosts of one `mx` term; more are a permanent error (RFC 7208 4.6.4).
+pub const SPF_MX_HOSTS_MAX: usize = 10;
+/// Names of the client that `ptr` and `%{p}` look at; more are ignored (RFC 7208 4.6.4).
+pub const SPF_PTR_NAMES_MAX: usize = 10;
+/// Longest domain that comes out of macros, octets; a longer one is cut at the left (RFC 7208 7.3).
+pub const SPF_TARGET_BYTES_MAX: usize = 253;
+/// Longest explanation, octets; a longer one is no explanation. RFC 7208 6.2 sets none; what is
+/// longer would not fit into a reply.
+pub const SPF_EXPLANATION_BYTES_MAX: usize = 2048;
+/// Questions of one check at most: the record, per term one and the MX hosts behind it, the names
+/// of the client and their addresses, the explanation.
+pub const SPF_QUESTIONS_MAX: usize =
+    1 + SPF_LOOKUPS_MAX as usize * (1 + SPF_MX_HOSTS_MAX) + 1 + SPF_PTR_NAMES_MAX + 1;
+
 // -- submission session (smtp::server) --
 
 /// Longest line of an AUTH exchange, bytes with CRLF (RFC 4954 4). It stays in the caller's input

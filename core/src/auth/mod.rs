@@ -8,6 +8,7 @@ pub mod arc;
 pub mod canon;
 pub mod dkim;
 pub mod hash;
+pub mod spf;
 
 use crate::dns::{Outcome, Question};
 

@@ -99,6 +99,33 @@ impl Name {
         Self::parse(&to_ascii(domain)?)
     }
 
+    /// The name whose labels are the bytes between dots, whatever they are, with or without a
+    /// final dot: what SPF's macros make of what strangers said (RFC 7208 7.3). Bytes that need it
+    /// are escaped.
+    pub fn from_bytes(text: &[u8]) -> Result<Self, NameError> {
+        let text = text.strip_suffix(b".").unwrap_or(text);
+        // Two length octets more than text: the first label's, and the root's zero.
+        if text.len() + 2 > DNS_NAME_BYTES_MAX {
+            return Err(NameError::TooLong);
+        }
+        let mut name = String::with_capacity(text.len());
+        for label in text.split(|&b| b == b'.') {
+            if label.is_empty() {
+                return Err(NameError::EmptyLabel);
+            }
+            if label.len() > LABEL_BYTES_MAX {
+                return Err(NameError::LabelTooLong);
+            }
+            if !name.is_empty() {
+                name.push('.');
+            }
+            for &byte in label {
+                escape(byte, &mut name);
+            }
+        }
+        Ok(Self(Arc::from(name)))
+    }
+
     /// The name whose PTR records name the host at `ip` (RFC 1035 3.5, RFC 3596 2.5).
     pub fn reverse(ip: IpAddr) -> Self {
         let mut text = String::with_capacity(80);
@@ -344,6 +371,36 @@ mod tests {
         ] {
             assert_eq!(Name::parse(text), Err(error), "{text}");
         }
+    }
+
+    #[test]
+    fn names_of_any_bytes() {
+        for (text, name) in [
+            (
+                b"Strong-Bad.lp._spf.example.".as_slice(),
+                "strong-bad.lp._spf.example",
+            ),
+            (b"a b.c\\d.example", "a\\032b.c\\092d.example"),
+            (b"\xff.ptr:example.com", "\\255.ptr:example.com"),
+        ] {
+            assert_eq!(Name::from_bytes(text).unwrap().as_str(), name);
+        }
+        for (text, error) in [
+            (b"".as_slice(), NameError::EmptyLabel),
+            (b".", NameError::EmptyLabel),
+            (b"a..b", NameError::EmptyLabel),
+            (&[b'a'; 64], NameError::LabelTooLong),
+            (&b"abcdefg.".repeat(32), NameError::TooLong),
+        ] {
+            assert_eq!(Name::from_bytes(text), Err(error));
+        }
+        // As it comes out of an answer.
+        let wire = WireName::from_labels([b"a b".as_slice(), b"example"]).unwrap();
+        assert!(
+            Name::from_bytes(b"A b.example")
+                .unwrap()
+                .matches_wire(&wire)
+        );
     }
 
     #[test]
