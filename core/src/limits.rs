@@ -136,6 +136,22 @@ pub const SPF_EXPLANATION_BYTES_MAX: usize = 2048;
 /// of the client and their addresses, the explanation.
 pub const SPF_QUESTIONS_MAX: usize =
     1 + SPF_LOOKUPS_MAX as usize * (1 + SPF_MX_HOSTS_MAX) + 1 + SPF_PTR_NAMES_MAX + 1;
+// -- authentication: DMARC --
+/// Questions of one walk up the tree (RFC 9989 4.10).
+pub const DMARC_WALK_QUERIES_MAX: usize = 8;
+/// Domains that SPF, and as many that DKIM found, which one evaluation looks at (our choice).
+pub const DMARC_IDENTIFIERS_MAX: usize = 10;
+/// Questions of one evaluation: the walk of the author domain, whether it exists, and the walks of
+/// the domain of SPF and of those of DKIM.
+pub const DMARC_QUESTIONS_MAX: usize =
+    DMARC_WALK_QUERIES_MAX + 1 + DMARC_WALK_QUERIES_MAX * (1 + DMARC_IDENTIFIERS_MAX);
+/// Results in one Authentication-Results field that are read (our choice).
+pub const AUTH_RESULTS_MAX: usize = 100;
+/// Properties of one result that are read (our choice).
+pub const AUTH_PROPERTIES_MAX: usize = 100;
+/// Longest value, comment or reason that is written in it, octets (our choice: with its name and
+/// quotes it stays under the 998 of RFC 5322 2.1.1 even if each octet is escaped).
+pub const AUTH_VALUE_BYTES_MAX: usize = 400;
 
 // -- submission session (smtp::server) --
 

@@ -9,6 +9,8 @@ pub mod canon;
 pub mod dkim;
 pub mod hash;
 pub mod spf;
+pub mod dmarc;
+pub mod results;
 
 use crate::dns::{Outcome, Question};
 
