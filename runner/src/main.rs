@@ -34,6 +34,9 @@ enum Command {
     Demo(cli::demo::Args),
     /// A receiver for tests: takes mail, or refuses it as real providers do, and counts
     Sink(cli::sink::Args),
+    /// Evaluate addresses, SMTP lines and authentication offline, one JSON object a line
+    #[command(long_about = cli::eval::long_about())]
+    Eval(cli::eval::Args),
 }
 
 fn main() -> ExitCode {
@@ -54,5 +57,6 @@ fn run(command: Command, out: &mut dyn Write) -> Outcome {
         Command::Drain(args) => cli::drain::run(args, out),
         Command::Demo(args) => cli::demo::run(args, out),
         Command::Sink(args) => cli::sink::run(args, out),
+        Command::Eval(args) => cli::eval::run(args, out),
     }
 }

@@ -17,6 +17,7 @@ pub mod check_config;
 pub mod connect;
 pub mod demo;
 pub mod drain;
+pub mod eval;
 pub mod events;
 pub mod filter;
 pub mod queue;
