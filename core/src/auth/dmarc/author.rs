@@ -83,27 +83,27 @@ pub fn author_of(value: &str) -> Result<Name, AuthorError> {
                 Some(other) if *other != domain => return Err(AuthorError::Domains),
                 _ => found = Some(domain),
             }
-        } else if !part.is_blank() && part.end != End::GroupStart {
+        } else if !part.is_blank() && part.end != Delimiter::GroupStart {
             return Err(AuthorError::Malformed);
         }
         match part.end {
             // RFC 5322 4.4: empty list members are obsolete, and read.
-            End::Comma => {}
-            End::GroupStart if in_group || part.has_angle || part.is_blank() => {
+            Delimiter::Comma => {}
+            Delimiter::GroupStart if in_group || part.has_angle || part.is_blank() => {
                 return Err(AuthorError::Malformed);
             }
-            End::GroupStart => in_group = true,
-            End::GroupEnd if !in_group => return Err(AuthorError::Malformed),
-            End::GroupEnd => in_group = false,
-            End::Value if in_group => return Err(AuthorError::Malformed),
-            End::Value => return found.ok_or(AuthorError::Empty),
+            Delimiter::GroupStart => in_group = true,
+            Delimiter::GroupEnd if !in_group => return Err(AuthorError::Malformed),
+            Delimiter::GroupEnd => in_group = false,
+            Delimiter::Value if in_group => return Err(AuthorError::Malformed),
+            Delimiter::Value => return found.ok_or(AuthorError::Empty),
         }
     }
 }
 
 /// What a part of the list ends with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+enum Delimiter {
     Comma,
     GroupStart,
     GroupEnd,
@@ -117,7 +117,7 @@ struct Part {
     /// What stands in them, without white space.
     angle: String,
     has_angle: bool,
-    end: End,
+    end: Delimiter,
 }
 
 impl Part {
@@ -126,7 +126,7 @@ impl Part {
             plain: String::new(),
             angle: String::new(),
             has_angle: false,
-            end: End::Value,
+            end: Delimiter::Value,
         };
         let mut open = false;
         let mut chars = rest.char_indices();
@@ -165,9 +165,9 @@ impl Part {
                 }
                 ',' | ':' | ';' if !open => {
                     part.end = match c {
-                        ',' => End::Comma,
-                        ':' => End::GroupStart,
-                        _ => End::GroupEnd,
+                        ',' => Delimiter::Comma,
+                        ':' => Delimiter::GroupStart,
+                        _ => Delimiter::GroupEnd,
                     };
                     *rest = rest.get(at + 1..).unwrap_or("");
                     return Ok(part);
@@ -197,7 +197,7 @@ impl Part {
         if self.has_angle {
             return Some(&self.angle);
         }
-        let plain = !self.plain.is_empty() && self.end != End::GroupStart;
+        let plain = !self.plain.is_empty() && self.end != Delimiter::GroupStart;
         plain.then_some(&self.plain)
     }
 }

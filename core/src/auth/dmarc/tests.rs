@@ -255,7 +255,7 @@ fn strict_and_relaxed() {
     let got = run(
         "x@example.com",
         Some(failed.clone()),
-        &[failed.clone()],
+        std::slice::from_ref(&failed),
         zone,
     );
     assert_eq!(got.short(), ("fail", "reject", "reject", "example.com"));
