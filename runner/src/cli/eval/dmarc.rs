@@ -21,8 +21,8 @@ in:  {from, spf?: {result, domain}, dkim?: [{result, domain}], dns?, discovery?,
      spf        the domain of MAIL FROM, or of HELO if that is null
      dkim       the d= of each signature
      result     none, neutral, pass, fail, softfail, policy, temperror or permerror
-     discovery  "tree-walk" (RFC 9989, the default) or "psl": by the public suffix list, with pct
-                instead of t (RFC 7489)
+     discovery  "tree-walk" (RFC 9989, the default) or "psl": by the public suffix list, with
+                pct instead of t (RFC 7489)
      sample     0 (the default) to 99: pct=N applies its policy to what is below N
 out: {result, policy, disposition, org_domain, record, reason, record_domain, faults,
       spf_aligned, dkim_aligned}

@@ -78,7 +78,7 @@ Kinds:
     for kind in KINDS {
         text.push_str(&format!("\n  {}\n", kind.name));
         for line in kind.help.trim().lines() {
-            text.push_str(&format!("      {line}\n"));
+            text.push_str(&format!("    {line}\n"));
         }
     }
     text.push('\n');

@@ -26,9 +26,9 @@ pub const COMMAND: Kind = Kind {
     help: r#"
 What a line of an SMTP client says (RFC 5321 4.1, and extensions).
 in:  {line}: with or without its CRLF
-out: {verb, ...}: name (EHLO, HELO, LHLO), from and params (MAIL; from is null for <>), to and
-     params (RCPT), size and last (BDAT), mechanism and initial (AUTH), argument (NOOP, HELP, VRFY,
-     EXPN); params by keyword; or {error, reply}: the reply that the server gives"#,
+out: {verb, ...}: name (EHLO, HELO, LHLO), from and params (MAIL; from is null for <>), to
+     and params (RCPT), size and last (BDAT), mechanism and initial (AUTH), argument (NOOP,
+     HELP, VRFY, EXPN); params by keyword; or {error, reply}: the reply the server gives"#,
     evaluate: command,
 };
 
