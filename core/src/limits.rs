@@ -136,7 +136,9 @@ pub const SPF_EXPLANATION_BYTES_MAX: usize = 2048;
 /// of the client and their addresses, the explanation.
 pub const SPF_QUESTIONS_MAX: usize =
     1 + SPF_LOOKUPS_MAX as usize * (1 + SPF_MX_HOSTS_MAX) + 1 + SPF_PTR_NAMES_MAX + 1;
+
 // -- authentication: DMARC --
+
 /// Questions of one walk up the tree (RFC 9989 4.10).
 pub const DMARC_WALK_QUERIES_MAX: usize = 8;
 /// Domains that SPF, and as many that DKIM found, which one evaluation looks at (our choice).

@@ -7,10 +7,10 @@
 pub mod arc;
 pub mod canon;
 pub mod dkim;
-pub mod hash;
-pub mod spf;
 pub mod dmarc;
+pub mod hash;
 pub mod results;
+pub mod spf;
 
 use crate::dns::{Outcome, Question};
 
