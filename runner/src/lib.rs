@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`serve`] | starts and ends everything |
 //! | [`intake`] | bytes → Draft → Accepted |
+//! | [`sign`] | DKIM signatures |
 //! | [`spool`] | Spooled |
 //! | [`queue`], [`shard`] | Due |
 //! | [`route`] | Plan |
@@ -29,5 +30,6 @@ pub mod route;
 pub mod serve;
 pub mod session;
 pub mod shard;
+pub mod sign;
 pub mod sink;
 pub mod spool;

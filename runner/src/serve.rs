@@ -31,6 +31,7 @@ use crate::queue::providers::Providers;
 use crate::shard::control::ShardStatus;
 use crate::shard::shared::{Mail, Shared};
 use crate::shard::{self, admit};
+use crate::sign::{KeyFault, Keys};
 use crate::spool::{SpoolState, Store};
 
 /// How often the spool's state is looked at.
@@ -69,6 +70,8 @@ pub fn run(path: &Path, config: Config, logging: LogHandle) -> anyhow::Result<()
         signal(SignalKind::hangup())?
     };
     let control = ControlServer::bind(&config.server.control_socket)?;
+    let keys = Keys::load(&config.dkim).map_err(|faults| anyhow::anyhow!(in_lines(&faults)))?;
+    let keys = Arc::new(keys);
     let mut doors = bind(&config, shards)?;
     // The spool's lock comes before the event files: a second server must not touch them.
     let (spool, recovery) = Store::open(&config.spool.dir, config.spool.options())?;
@@ -81,7 +84,7 @@ pub fn run(path: &Path, config: Config, logging: LogHandle) -> anyhow::Result<()
         took_ms = recovery.took.as_millis() as u64,
         "the spool is open"
     );
-    let shared = Shared::new(config.clone(), spool.clone(), sink.clone(), shards);
+    let shared = Shared::new(config.clone(), keys, spool.clone(), sink.clone(), shards);
     let say = |kind| sink.send_blocking(&mut vec![Event::now(kind)]);
     for damage in &recovery.warnings {
         say(EventKind::Damage(Box::new(damage.into())));
@@ -146,6 +149,7 @@ pub fn run(path: &Path, config: Config, logging: LogHandle) -> anyhow::Result<()
         shared: shared.clone(),
         pong,
         path: path.to_owned(),
+        recovered: messages > 0,
         logging,
         entrances: doors.iter().map(|d| d.0.clone()).collect(),
     });
@@ -175,6 +179,11 @@ pub fn run(path: &Path, config: Config, logging: LogHandle) -> anyhow::Result<()
     log.close();
     tracing::info!(%reason, deliveries = rest, "stopped");
     trouble.map_or(Ok(()), Err)
+}
+
+fn in_lines(faults: &[KeyFault]) -> String {
+    let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    lines.join("\n")
 }
 
 /// Entrances with one bound listener for each shard.
@@ -237,7 +246,11 @@ fn raise_open_files(wanted: u64) {
     unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
 }
 
-fn dns_config(config: &Config) -> anyhow::Result<courser_core::dns::Config> {
+/// How DNS is asked.
+///
+/// # Errors
+/// When no name server is known.
+pub fn dns_config(config: &Config) -> anyhow::Result<courser_core::dns::Config> {
     let d = &config.dns;
     let mut servers: Vec<_> = d.servers.iter().map(|s| s.0).collect();
     if servers.is_empty() {
@@ -310,6 +323,8 @@ async fn control_plane(
     let mut looks = tokio::time::interval(LOOK);
     let mut reason = String::new();
     let mut drain_ends: Option<tokio::time::Instant> = None;
+    let mut recovers = plane.recovered;
+    let mut trim = Trim::new();
     loop {
         let begin = tokio::select! {
             _ = term.recv() => Some("SIGTERM"),
@@ -361,11 +376,70 @@ async fn control_plane(
             break;
         }
         tell_of_spool(&shared).await;
+        if recovers && shared.inboxes.iter().all(|i| i.is_empty()) {
+            recovers = false;
+            trim.now();
+        }
+        trim.when_grown();
     }
     tell_of_spool(&shared).await;
     let _ = stop.send(());
     let _ = tokio::time::timeout(Duration::from_secs(2), serving).await;
     Ok(reason)
+}
+
+/// Gives memory back that was needed for a moment: the allocator would keep it, in the arena of each
+/// thread, and with a large queue that is a third of all.
+struct Trim {
+    looked: tokio::time::Instant,
+    /// Resident bytes after the last time; nothing while it runs.
+    resident: Arc<AtomicU64>,
+}
+
+/// How often it is looked whether there is something to give back.
+const TRIM_LOOK: Duration = Duration::from_secs(5);
+/// Less growth than this isn't worth it, bytes.
+const TRIM_BYTES_MIN: u64 = 8 << 20;
+
+impl Trim {
+    fn new() -> Self {
+        Self {
+            looked: tokio::time::Instant::now(),
+            resident: Arc::new(resident_bytes().into()),
+        }
+    }
+
+    fn now(&mut self) {
+        self.looked = tokio::time::Instant::now();
+        if self.resident.swap(0, Ordering::AcqRel) == 0 {
+            return;
+        }
+        let after = self.resident.clone();
+        tokio::task::spawn_blocking(move || {
+            give_memory_back();
+            after.store(resident_bytes().max(1), Ordering::Release);
+        });
+    }
+
+    /// After memory has grown by a tenth: while a queue fills, that happens a few times in all.
+    fn when_grown(&mut self) {
+        if self.looked.elapsed() < TRIM_LOOK {
+            return;
+        }
+        self.looked = tokio::time::Instant::now();
+        let last = self.resident.load(Ordering::Acquire);
+        if resident_bytes() > last + (last / 10).max(TRIM_BYTES_MIN) {
+            self.now();
+        }
+    }
+}
+
+fn give_memory_back() {
+    // SAFETY: it takes no pointer, and only unused pages are given back.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0)
+    };
 }
 
 /// What became of the spool since this was told last.
@@ -396,6 +470,8 @@ struct Plane {
     shared: Arc<Shared>,
     pong: Pong,
     path: PathBuf,
+    /// Whether there was something in the spool at the start.
+    recovered: bool,
     logging: LogHandle,
     entrances: Vec<Arc<Entrance>>,
 }
@@ -525,6 +601,7 @@ impl Plane {
         if let Some(trouble) = events.trouble {
             warnings.push(format!("events can't be written: {trouble}"));
         }
+        warnings.extend(self.shared.key_warnings());
         Response::Status(Box::new(Status {
             server: self.pong.clone(),
             now: Time::now(),
@@ -546,10 +623,21 @@ impl Plane {
                 return Response::error(error.to_string(), "the old configuration stays in force");
             }
         };
+        let keys = match Keys::load(&new.dkim) {
+            Ok(keys) => keys,
+            Err(faults) => {
+                let text = in_lines(&faults);
+                let each = faults.iter().map(ToString::to_string).collect();
+                self.tell_reload(false, Vec::new(), each);
+                return Response::error(text, "the old configuration and keys stay in force");
+            }
+        };
         let old = self.shared.config();
         let plan = reload_plan(&old, &new);
         let new = Arc::new(plan.merged(&old, new));
         self.shared.set_config(new.clone());
+        self.shared.set_keys(Arc::new(keys));
+        self.shared.keys_bell.notify_one();
         self.logging.set_level(new.log.level);
         let providers = Arc::new(Providers::new(&new));
         for entrance in &self.entrances {

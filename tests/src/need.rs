@@ -21,6 +21,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("valgrind", "valgrind"),
     ("faketime", "faketime"),
     ("zstd", "zstd"),
+    ("opendkim", "opendkim"),
     ("mkfs.ext4", "e2fsprogs"),
     ("setpriv", "util-linux"),
 ];
@@ -67,19 +68,83 @@ fn available(program: &str) -> bool {
 
 /// One apt at a time over all test processes; `false` where we are not root or apt fails.
 fn install(program: &str) -> bool {
-    // SAFETY: geteuid only reads.
-    if unsafe { libc::geteuid() } != 0 || find("apt-get").is_none() {
+    if !may_install() {
         return false;
     }
     let Some(&(_, package)) = PACKAGES.iter().find(|(p, _)| *p == program) else {
         return false;
     };
+    install_package(package, || find(program).is_some())
+}
+
+/// Whether perl has `module`, after installing Debian's `package` where that may be; otherwise
+/// prints `skipped: needs X`.
+#[must_use]
+pub fn perl_module(module: &str, package: &str) -> bool {
+    let there = || {
+        let mut perl = Command::new("perl");
+        let asked = perl.arg(format!("-M{module}")).args(["-e", "1"]);
+        asked
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|s| s.success())
+    };
+    let found = there() || (may_install() && install_package(package, there) && there());
+    if !found {
+        skip(package);
+    }
+    found
+}
+
+/// A Python with these packages from PyPI, in an environment of its own below the target
+/// directory; otherwise prints `skipped: needs X`.
+#[must_use]
+pub fn python_packages(name: &str, packages: &[&str]) -> Option<PathBuf> {
+    if !need(&["python3"]) {
+        return None;
+    }
+    // target/<profile>/deps/<test>
+    let test = std::env::current_exe().ok()?;
+    let home = test.ancestors().nth(3)?.join("python").join(name);
+    let python = home.join("bin/python3");
+    let done = home.join("installed");
+    std::fs::create_dir_all(&home).ok()?;
+    let lock = File::create(home.join("lock")).ok()?;
+    // SAFETY: the descriptor is open as long as `lock`.
+    unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX) };
+    let run = |command: &mut Command| {
+        let quiet = command.stdin(Stdio::null()).stdout(Stdio::null());
+        quiet
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|s| s.success())
+    };
+    let made = done.is_file()
+        || (run(Command::new("python3").args(["-m", "venv"]).arg(&home))
+            && run(Command::new(&python)
+                .args(["-m", "pip", "install", "--quiet"])
+                .args(packages))
+            && std::fs::write(&done, packages.join("\n")).is_ok());
+    if !made {
+        skip(&packages.join(", "));
+        return None;
+    }
+    Some(python)
+}
+
+fn may_install() -> bool {
+    // SAFETY: geteuid only reads.
+    unsafe { libc::geteuid() == 0 && find("apt-get").is_some() }
+}
+
+/// Installs a package unless `there` says that meanwhile another test did.
+fn install_package(package: &str, there: impl Fn() -> bool) -> bool {
     let Ok(lock) = File::create(std::env::temp_dir().join("courser-tests-apt.lock")) else {
         return false;
     };
     // SAFETY: the descriptor is open as long as `lock`.
     unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX) };
-    if find(program).is_some() {
+    if there() {
         return true;
     }
     if package == "postfix" {

@@ -230,8 +230,8 @@ def keep_going(options, to, sink, size, group=None):
         stop(sender)
 
 
-def main(options):
-    """The subcommand."""
+def main(options, name="compare"):
+    """The subcommand; its table goes to the place `name`."""
     if options.hold:
         return hold(options)
     if options.syscalls:
@@ -247,7 +247,6 @@ def main(options):
         versions = {r["server"]: r["version"] for r in runs}
         notes = {name: servers.load(name).NOTES for name in options.servers}
         data = {"machine": machine(), "versions": versions, "notes": notes, "runs": runs}
-        name = "compare"
     finish(options, name, text, data)
 
 

@@ -28,7 +28,7 @@ def rss(running):
     return sum(m["Rss"] for m in all_), sum(m["Anonymous"] for m in all_)
 
 
-def settled(running, every=1.0, seconds=60):
+def settled(running, every=6.0, seconds=60):
     """Its memory, once it no longer changes by more than a hundredth."""
     end = time.monotonic() + seconds
     last = rss(running)

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use crate::config::{self, Config, DEFAULT_PATH, EXAMPLE};
 
 use super::{Failure, Outcome};
+use crate::net::clock;
+use crate::sign::Keys;
 
 /// `courser check-config`
 #[derive(Debug, clap::Args)]
@@ -30,8 +32,13 @@ pub fn run(args: Args, out: &mut dyn Write) -> Outcome {
         return Ok(out.write_all(EXAMPLE.as_bytes())?);
     }
     let config = config::load(&args.file).map_err(Failure::from)?;
+    let keys = Keys::load(&config.dkim).map_err(|faults| {
+        let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!(lines.join("\n"))
+    })?;
     writeln!(out, "{}: right", args.file.display())?;
     summary(&config, out)?;
+    signatures(&keys, out)?;
     if args.options {
         writeln!(out)?;
         for option in config.options() {
@@ -43,6 +50,27 @@ pub fn run(args: Args, out: &mut dyn Write) -> Outcome {
             };
             writeln!(out, "{} = {value}{mark}", option.path)?;
         }
+    }
+    Ok(())
+}
+
+fn signatures(keys: &Keys, out: &mut dyn Write) -> std::io::Result<()> {
+    if keys.is_empty() {
+        return writeln!(
+            out,
+            "  signs nothing: there is no DKIM key, see [dkim] in --example"
+        );
+    }
+    let now = clock::wall();
+    for key in keys.iter() {
+        let when = match (key.is_active(now), key.from, key.until) {
+            (true, _, Some(until)) => format!("until {until}"),
+            (true, ..) => "now".to_owned(),
+            (false, Some(from), _) if now < from.0 => format!("from {from}"),
+            _ => "no more".to_owned(),
+        };
+        let what = key.record_name();
+        writeln!(out, "  signs {when} with {what} ({})", key.algorithm())?;
     }
     Ok(())
 }

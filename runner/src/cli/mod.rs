@@ -13,9 +13,11 @@
 //! | 4 | the server can't be reached |
 //! | 5 | there is no such delivery |
 
+pub mod ask;
 pub mod check_config;
 pub mod connect;
 pub mod demo;
+pub mod dkim;
 pub mod drain;
 pub mod eval;
 pub mod events;

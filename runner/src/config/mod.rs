@@ -8,6 +8,7 @@
 //! (the `tree` module) with their defaults. There is no second, raw set of types.
 
 mod delivery;
+mod dkim;
 mod dns;
 mod egress;
 mod feedback;
@@ -28,6 +29,7 @@ pub use courser_core::traffic::bucket::Rate;
 pub use delivery::{
     AddressFamily, DeadHost, Delivery, EightBit, LaneLimits, Provider, Route, Timeouts,
 };
+pub use dkim::{Canonicalization, Dkim, DkimKey, When};
 pub use dns::{Dns, NameServer};
 pub use egress::{Member, Pool, Priority, Retry, Source, Stream};
 pub use feedback::{Dsn, Rule};
@@ -74,6 +76,8 @@ pub struct Config {
     pub pools: Vec<Pool>,
     /// `[[stream]]`
     pub streams: Vec<Stream>,
+    /// `[dkim]`
+    pub dkim: Dkim,
     /// `[delivery]`
     pub delivery: Delivery,
     /// `[[provider]]`
@@ -137,6 +141,7 @@ impl Config {
         let streams = Stream::read_all(root.sections_or_default("stream"), &pools);
         let listeners = root.sections_or_default("listener");
         let listeners = Listener::read_all(listeners, &hostname, &pools, &streams);
+        let dkim = Dkim::read(root.section("dkim"));
         let delivery = Delivery::read(root.section("delivery"));
         let providers = Provider::read_all(root.sections("provider"), &delivery.limits);
         let routes = Route::read_all(root.sections("route"));
@@ -157,6 +162,7 @@ impl Config {
             sources,
             pools,
             streams,
+            dkim,
             delivery,
             providers,
             routes,

@@ -193,7 +193,12 @@ impl Shard {
         };
         let id = self.spool().next_id();
         let records: Vec<Record> = notices.iter().map(Notice::record).collect();
-        let (fields, content) = self.write_notification(message, notices, id, &original);
+        let (mut fields, mut content) = self.write_notification(message, notices, id, &original);
+        let signatures = self.shared().keys().signatures_of(&content, clock::wall());
+        if !signatures.is_empty() {
+            content.splice(0..0, signatures);
+            fields.body_len = content.len() as u64;
+        }
         match fields.encode() {
             Ok(envelope) => {
                 let content = Bytes::from(content);

@@ -2,8 +2,10 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use courser_core::auth::hash::BodyHashes;
 use courser_core::limits::RECEIVED_BYTES_MAX;
 use courser_core::mail::address::{Domain, Mailbox, ReversePath};
 use courser_core::mail::date::Date;
@@ -13,6 +15,7 @@ use courser_core::time::Wall;
 
 use crate::config::{Config, Listener};
 use crate::control::MessageId;
+use crate::sign::Keys;
 use crate::spool::{DeliverUntil, EnvelopeFields, RecipientFields};
 
 /// Header fields that tag a message, and are removed from it.
@@ -49,8 +52,46 @@ pub struct Draft {
     /// Its envelope so far.
     pub fields: EnvelopeFields,
     seen: HashSet<String>,
+    /// Room for signatures, our trace field, and what came.
     content: Vec<u8>,
+    room: usize,
     trace_len: usize,
+    signing: Option<Signing>,
+}
+
+/// What signs a message, and what it needs of the body.
+struct Signing {
+    keys: Arc<Keys>,
+    hashes: BodyHashes,
+    /// Up to here it was looked for the end of the header.
+    looked: usize,
+    in_body: bool,
+}
+
+impl Signing {
+    /// Hashes what of the body came since.
+    fn follow(&mut self, content: &[u8]) {
+        if !self.in_body {
+            // A line end that follows a line end. Our trace field stands before, with its own.
+            let found = memchr::memchr_iter(b'\n', &content[self.looked..]).find(|at| {
+                let before = &content[..self.looked + at];
+                let before = before.strip_suffix(b"\r").unwrap_or(before);
+                before.ends_with(b"\n")
+            });
+            match found {
+                Some(at) => {
+                    self.in_body = true;
+                    self.looked += at + 1;
+                }
+                None => {
+                    self.looked = content.len();
+                    return;
+                }
+            }
+        }
+        self.hashes.update(&content[self.looked..]);
+        self.looked = content.len();
+    }
 }
 
 /// Why a whole message is refused: for the client and for the event.
@@ -115,7 +156,9 @@ impl Draft {
             fields,
             seen: HashSet::new(),
             content: Vec::new(),
+            room: 0,
             trace_len: 0,
+            signing: None,
         }
     }
 
@@ -143,11 +186,21 @@ impl Draft {
         });
     }
 
-    /// The body begins: writes our trace field in front of it.
-    pub fn begin_content(&mut self, declared: Option<u64>, by: &str, origin: &Origin) {
+    /// The body begins: writes our trace field in front of it, and leaves room for the signatures
+    /// of `keys`.
+    pub fn begin_content(
+        &mut self,
+        declared: Option<u64>,
+        by: &str,
+        origin: &Origin,
+        keys: &Arc<Keys>,
+    ) {
+        self.room = keys.room();
         self.content.clear();
         let reserve = declared.unwrap_or(16 << 10).min(BODY_RESERVE_MAX) as usize;
-        self.content.reserve(RECEIVED_BYTES_MAX.min(512) + reserve);
+        let head = self.room + RECEIVED_BYTES_MAX.min(512);
+        self.content.reserve(head + reserve);
+        self.content.resize(self.room, 0);
         let id = MessageId(self.fields.id).to_string();
         let single = match self.fields.recipients.as_slice() {
             [one] => Mailbox::parse(&one.address).ok(),
@@ -173,16 +226,30 @@ impl Draft {
             .expect("RECEIVED_BYTES_MAX is enough for every field");
         self.content.extend_from_slice(&line[..n]);
         self.trace_len = n;
+        self.signing = (!keys.is_empty()).then(|| Signing {
+            keys: keys.clone(),
+            hashes: BodyHashes::new(&keys.body_canons()),
+            looked: self.content.len(),
+            in_body: false,
+        });
     }
 
     /// More of the body.
     pub fn push(&mut self, bytes: &[u8]) {
         self.content.extend_from_slice(bytes);
+        if let Some(signing) = &mut self.signing {
+            signing.follow(&self.content);
+        }
     }
 
     /// Bytes of content so far, with our trace field.
     pub fn content_bytes(&self) -> usize {
         self.content.len()
+    }
+
+    /// Whether [`finish`](Self::finish) may make signatures, which takes the processor a while.
+    pub fn wants_signatures(&self) -> bool {
+        self.signing.is_some()
     }
 
     /// The body has ended: reads and removes the tags, looks for loops, and gives the content as
@@ -197,8 +264,8 @@ impl Draft {
         origin: &Origin,
     ) -> Result<Bytes, Flaw> {
         let mut content = std::mem::take(&mut self.content);
-        let (header, _) =
-            Header::of(&content).map_err(|e| Flaw::new(554, (5, 6, 0), e.to_string()))?;
+        let (header, _) = Header::of(&content[self.room..])
+            .map_err(|e| Flaw::new(554, (5, 6, 0), e.to_string()))?;
         let survey = header.survey();
         if survey.received > config.delivery.max_hops as usize {
             let text = format!(
@@ -209,7 +276,7 @@ impl Draft {
         }
         let mut cuts: Vec<(usize, usize)> = Vec::new();
         let mut tags: [Option<String>; TAG_FIELDS.len()] = Default::default();
-        let mut at = 0;
+        let mut at = self.room;
         for line in header.lines() {
             let raw = match line {
                 Line::Field(field) => {
@@ -244,7 +311,20 @@ impl Draft {
             end = from;
         }
         if shift > 0 {
-            content.copy_within(0..end, shift);
+            content.copy_within(self.room..end, self.room + shift);
+        }
+        let mut shift = self.room + shift;
+        if let Some(signatures) = self.signatures(&content[shift..])
+            && !signatures.is_empty()
+        {
+            if signatures.len() > shift {
+                content.splice(0..shift, signatures);
+                shift = 0;
+            } else {
+                let at = shift - signatures.len();
+                content[at..shift].copy_from_slice(&signatures);
+                shift = at;
+            }
         }
         self.fields.eight_bit = !content[shift..].is_ascii();
         if content.capacity() - content.len() > content.len() / 4 + 1024 {
@@ -253,6 +333,21 @@ impl Draft {
         let body = Bytes::from(content).slice(shift..);
         self.fields.body_len = body.len() as u64;
         Ok(body)
+    }
+
+    /// The signatures of the message.
+    fn signatures(&mut self, message: &[u8]) -> Option<Vec<u8>> {
+        let Signing { keys, hashes, .. } = self.signing.take()?;
+        let (header, _) = Header::of(message).ok()?;
+        let now = Wall::from_unix((self.fields.received_ms / 1000) as i64);
+        let mut out = Vec::with_capacity(keys.room());
+        if let Err(error) = keys.sign(header, &hashes.finish(), now, &mut out) {
+            tracing::warn!(
+                message = %MessageId(self.fields.id), %error,
+                "the message goes out without a signature that it should have"
+            );
+        }
+        Some(out)
     }
 
     /// Whose message this is, as the listener's defaults and the message's own tags say.
@@ -346,7 +441,7 @@ mod tests {
             1_700_000_000_000,
         );
         draft.add_recipient("c@d.example".to_owned(), &RcptParams::default());
-        draft.begin_content(None, "mail.example.org", &origin);
+        draft.begin_content(None, "mail.example.org", &origin, &Arc::default());
         for piece in message.chunks(7) {
             draft.push(piece);
         }

@@ -540,7 +540,8 @@ impl Visitor {
     fn body_start(&mut self) {
         self.committed = None;
         let Some(draft) = &mut self.draft else { return };
-        draft.begin_content(None, &self.terms.listener.hostname, &self.origin);
+        let keys = self.shard.shared().keys();
+        draft.begin_content(None, &self.terms.listener.hostname, &self.origin, &keys);
         let begun = draft.content_bytes();
         if !self.hold(begun) {
             self.drop_draft();
@@ -589,7 +590,12 @@ impl Visitor {
             );
         };
         let id = draft.fields.id;
+        let turn = match draft.wants_signatures() {
+            true => self.shard.turn_to_sign().await,
+            false => None,
+        };
         let finished = draft.finish(&self.terms.config, &self.terms.listener, &self.origin);
+        drop(turn);
         let result = match finished {
             Ok(body) => {
                 accept::accept(&self.shard, &self.terms.listener, &mut draft.fields, body).await

@@ -15,6 +15,10 @@ use crate::spool::{AppendError, Batch, Envelope, RefusedWhy};
 /// How often outcomes that the spool had no room for are tried again.
 const KEEP_AGAIN: Duration = Duration::from_millis(20);
 
+/// Messages that a shard signs before its sockets have their turn: an RSA key of 2048 bits takes a
+/// quarter of a millisecond.
+const SIGNED_AT_ONCE: u32 = 4;
+
 /// Why something could not be kept.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum NotKept {
@@ -41,6 +45,18 @@ impl Shard {
     /// Waits until fewer notifications are being written than may be at the same time.
     pub async fn turn_to_notify(&self) -> Option<SemaphorePermit<'_>> {
         self.notices.acquire().await.ok()
+    }
+
+    /// Waits until a message may be signed: after [`SIGNED_AT_ONCE`] of them the sockets have
+    /// their turn.
+    pub async fn turn_to_sign(&self) -> Option<SemaphorePermit<'_>> {
+        let permit = self.signing.acquire().await.ok();
+        if self.signed.get() >= SIGNED_AT_ONCE {
+            ring::breathe().await;
+            self.signed.set(0);
+        }
+        self.signed.set(self.signed.get() + 1);
+        permit
     }
 
     /// Appends a message and waits until it is synced.

@@ -38,6 +38,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use courser_core::dns::{Answer, Question};
 use courser_core::traffic::hosts::{Hosts, Memory};
 use courser_core::traffic::scheduler::{self, Scheduler};
 use tokio::sync::{Notify, Semaphore};
@@ -99,6 +100,9 @@ pub struct Shard {
     working: RefCell<HashMap<(u16, u32), HashSet<u32>>>,
     /// Notifications that are written at the same time.
     notices: Semaphore,
+    signing: Semaphore,
+    /// Messages signed since the sockets had their turn.
+    signed: Cell<u32>,
     gathered: RefCell<Vec<Event>>,
     events_bell: Notify,
     /// Where [`Shard::tell_delays`] goes on.
@@ -177,6 +181,8 @@ impl Shard {
             troubles: RefCell::default(),
             working: RefCell::default(),
             notices: Semaphore::new(NOTICES_AT_ONCE),
+            signing: Semaphore::new(1),
+            signed: Cell::new(0),
             gathered: RefCell::default(),
             events_bell: Notify::new(),
             delay_hand: Cell::new(0),
@@ -198,6 +204,9 @@ impl Shard {
         shard.spawn_vital("scheduler", shard.clone().drive());
         let events = shard.clone();
         shard.spawn_vital("event log", async move { events.pass_events_on().await });
+        if shard.index == 0 {
+            ring::spawn(crate::sign::published::watch(shard.clone()));
+        }
         Ok(shard)
     }
 
@@ -313,6 +322,11 @@ impl Shard {
     /// The configuration in force.
     pub fn config(&self) -> Arc<Config> {
         self.config.borrow().clone()
+    }
+
+    /// What DNS says.
+    pub async fn ask_dns(&self, question: Question) -> Arc<Answer> {
+        self.dns.ask_patiently(question).await
     }
 
     /// What all threads share.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::sync::{Notify, oneshot};
 
@@ -16,6 +16,7 @@ use crate::queue::Entry;
 use crate::queue::message::Bodies;
 use crate::queue::providers::Providers;
 use crate::route::Routed;
+use crate::sign::Keys;
 use crate::spool::{CommitSink, Committed, Spool};
 
 /// What one thread tells a shard.
@@ -102,6 +103,10 @@ impl Budget {
 /// What all threads of the server share.
 pub struct Shared {
     config: RwLock<Arc<Config>>,
+    keys: RwLock<Arc<Keys>>,
+    /// Rings when the keys were read again.
+    pub keys_bell: Notify,
+    key_warnings: Mutex<Vec<String>>,
     /// The spool.
     pub spool: Spool,
     /// The event log.
@@ -129,7 +134,13 @@ pub struct Shared {
 
 impl Shared {
     /// For `shards` shards.
-    pub fn new(config: Arc<Config>, spool: Spool, events: EventSink, shards: usize) -> Arc<Self> {
+    pub fn new(
+        config: Arc<Config>,
+        keys: Arc<Keys>,
+        spool: Spool,
+        events: EventSink,
+        shards: usize,
+    ) -> Arc<Self> {
         let limits = &config.limits;
         Arc::new(Self {
             spool,
@@ -145,6 +156,9 @@ impl Shared {
             draining: AtomicBool::new(false),
             busy: AtomicU64::new(0),
             config: RwLock::new(config),
+            keys: RwLock::new(keys),
+            keys_bell: Notify::new(),
+            key_warnings: Mutex::default(),
         })
     }
 
@@ -154,6 +168,33 @@ impl Shared {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// The keys in force.
+    pub fn keys(&self) -> Arc<Keys> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        keys.clone()
+    }
+
+    /// Puts other keys in force.
+    pub fn set_keys(&self, keys: Arc<Keys>) {
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+    }
+
+    /// What is wrong with the keys' records, as it is known now.
+    pub fn key_warnings(&self) -> Vec<String> {
+        let known = self.key_warnings.lock();
+        known.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes what is wrong with the keys' records, and says what wasn't known.
+    pub fn warn_of_keys(&self, warnings: Vec<String>) {
+        let known = self.key_warnings.lock();
+        let mut known = known.unwrap_or_else(PoisonError::into_inner);
+        for warning in warnings.iter().filter(|w| !known.contains(w)) {
+            tracing::warn!("{warning}");
+        }
+        *known = warnings;
     }
 
     /// Puts another one in force.

@@ -10,6 +10,7 @@ mod crash;
 mod damage;
 mod demo;
 mod differential;
+mod dkim;
 mod dns;
 mod dsn;
 mod explain;
@@ -72,6 +73,12 @@ fn main() -> ExitCode {
         }
         demo: {
             a_newsletter_to_five_hundred,
+        }
+        dkim: {
+            other_verifiers_agree,
+            keys_are_checked_against_dns,
+            keys_that_are_no_good_keep_it_from_starting_and_from_reloading,
+            only_the_authors_keys_sign,
         }
         differential: {
             postfix_and_courser_take_the_same,

@@ -20,7 +20,7 @@ use ed25519_dalek::Signer as _;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rsa::Pkcs1v15Sign;
-use rsa::pkcs1::DecodeRsaPrivateKey;
+use rsa::pkcs1::{DecodeRsaPrivateKey, EncodeRsaPrivateKey};
 use rsa::pkcs8::{EncodePublicKey, ObjectIdentifier, PrivateKeyInfoRef, SecretDocument};
 use rsa::traits::PublicKeyParts;
 use sha2::{Digest, Sha256};
@@ -191,6 +191,22 @@ impl PrivateKey {
             Kind::Ed25519(key) => {
                 KeyRecord::new(KeyType::Ed25519, key.verifying_key().to_bytes().to_vec())
             }
+        }
+    }
+
+    /// An RSA key in PKCS#1 DER, for signers over other libraries.
+    pub fn rsa_pkcs1_der(&self) -> Option<SecretDocument> {
+        match &self.0 {
+            Kind::Rsa(key) => key.to_pkcs1_der().ok(),
+            Kind::Ed25519(_) => None,
+        }
+    }
+
+    /// The seed of an Ed25519 key (RFC 8032 5.1.5), for signers over other libraries.
+    pub fn ed25519_seed(&self) -> Option<[u8; 32]> {
+        match &self.0 {
+            Kind::Rsa(_) => None,
+            Kind::Ed25519(key) => Some(key.to_bytes()),
         }
     }
 

@@ -1,0 +1,127 @@
+//! Whether the keys are published: what DNS says, against what it should.
+//!
+//! Receivers can check a signature only with its record. [`watch`] asks for it from time to time, for
+//! keys that sign and for those that will soon, so that a switch of keys doesn't go wrong unseen.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use courser_core::auth::dkim::KeyRecord;
+use courser_core::dns::{Kind, Name, Outcome, Question, Records};
+use courser_core::time::Wall;
+
+use super::Key;
+use crate::net::clock;
+use crate::shard::Shard;
+
+/// How often the records are asked for.
+const WATCH_EVERY: Duration = Duration::from_secs(3600);
+/// The first time, after the start or a reload.
+const WATCH_FIRST: Duration = Duration::from_secs(5);
+/// A key that begins within this time should be published by now, seconds.
+const AHEAD_S: i64 = 7 * 86_400;
+/// Warnings at the most; more of them say nothing more.
+const WARNINGS_MAX: usize = 20;
+
+/// How a key stands in DNS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Published {
+    /// As it should.
+    Right,
+    /// There is no record.
+    Missing,
+    /// There is one that is not this key's; in words.
+    Wrong(String),
+    /// DNS doesn't say; in words.
+    Unknown(String),
+}
+
+/// Where the record of a key is asked for.
+pub fn question(key: &Key) -> Option<Question> {
+    let name = Name::parse(&key.record_name()).ok()?;
+    Some(Question::new(name, Kind::Txt))
+}
+
+/// How a key stands in DNS, from the answer to its [`question`].
+pub fn published(key: &Key, outcome: &Outcome) -> Published {
+    let texts = match outcome {
+        Outcome::Found(Records::Txt(texts)) => texts,
+        Outcome::NoData | Outcome::NoName => return Published::Missing,
+        Outcome::Failed(why) => return Published::Unknown(why.to_string()),
+        _ => return Published::Unknown("the answer is about something else".into()),
+    };
+    let [text] = &texts[..] else {
+        return Published::Wrong(format!(
+            "there are {} TXT records of this name, and receivers may take any of them; leave one",
+            texts.len()
+        ));
+    };
+    match KeyRecord::parse(text) {
+        Err(error) => Published::Wrong(format!("the record can't be read: {error}")),
+        Ok(there) if there.is_revoked() => {
+            Published::Wrong("the record revokes the key: its p= is empty".into())
+        }
+        Ok(there) if there.public != key.record.public || there.key_type != key.record.key_type => {
+            Published::Wrong(
+                "the record holds another key; publish what `courser dkim record` prints".into(),
+            )
+        }
+        Ok(there) if !there.sha256 || !there.email => Published::Wrong(
+            "the record doesn't allow sha256, or not for mail (h=, s=); leave these tags out"
+                .into(),
+        ),
+        Ok(there) if there.testing => Published::Wrong(
+            "the record says t=y: receivers treat the mail as if it were not signed; take it out"
+                .into(),
+        ),
+        Ok(_) => Published::Right,
+    }
+}
+
+/// Asks for the records from time to time, for ever, and says which are not right.
+pub async fn watch(shard: Rc<Shard>) {
+    let mut wait = WATCH_FIRST;
+    loop {
+        let _ = tokio::time::timeout(wait, shard.shared().keys_bell.notified()).await;
+        tokio::time::sleep(WATCH_FIRST).await;
+        let warnings = look(&shard).await;
+        shard.shared().warn_of_keys(warnings);
+        wait = WATCH_EVERY;
+    }
+}
+
+async fn look(shard: &Shard) -> Vec<String> {
+    let keys = shard.shared().keys();
+    let now = clock::wall();
+    let mut warnings = Vec::new();
+    for key in keys.iter().filter(|k| matters(k, now)) {
+        let Some(question) = question(key) else {
+            continue;
+        };
+        let answer = shard.ask_dns(question).await;
+        let what = match published(key, &answer.outcome) {
+            Published::Right => continue,
+            Published::Missing => "is not published".to_owned(),
+            Published::Wrong(why) => why,
+            // What can't be known now is asked again.
+            Published::Unknown(_) => continue,
+        };
+        let when = match key.from {
+            Some(from) if now < from.0 => format!(", and is to sign from {from}"),
+            _ => " while it signs mail".to_owned(),
+        };
+        warnings.push(format!(
+            "the DKIM key {}{when}: {what}; see `courser dkim check`",
+            key.record_name()
+        ));
+        if warnings.len() == WARNINGS_MAX {
+            break;
+        }
+    }
+    warnings
+}
+
+fn matters(key: &Key, now: Wall) -> bool {
+    let soon = key.from.is_some_and(|from| from.0 <= now.plus_s(AHEAD_S));
+    key.is_active(now) || (soon && key.until.is_none_or(|until| now < until.0))
+}
