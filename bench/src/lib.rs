@@ -10,6 +10,7 @@
 //! | [`scheduler`] | deliveries that wait for their turn |
 //! | [`dns`] | a resolver and its server |
 //! | [`mail`] | header fields and reports |
+//! | [`spf`] | a record of a usual size, and the DNS around it |
 //! | [`verdict`] | replies to judge |
 //! | [`spool`] | envelopes |
 //! | [`events`] | a delivery's event |
@@ -24,5 +25,6 @@ pub mod events;
 pub mod mail;
 pub mod scheduler;
 pub mod server;
+pub mod spf;
 pub mod spool;
 pub mod verdict;
