@@ -17,6 +17,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("smtp-sink", "postfix"),
     ("smtp-source", "postfix"),
     ("python3", "python3"),
+    ("python3-venv", "python3-venv"),
     ("strace", "strace"),
     ("valgrind", "valgrind"),
     ("faketime", "faketime"),
@@ -53,6 +54,69 @@ pub fn need(programs: &[&str]) -> bool {
 pub fn skip(what: &str) {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
     crate::say(&format!("{test} skipped: needs {what}\n"));
+}
+
+/// A Python with these packages of PyPI, in an environment of its own under the target directory.
+/// Where it can't be had, prints `skipped: needs X`.
+///
+/// # Panics
+/// When a test doesn't know its own program.
+#[must_use]
+pub fn python(packages: &[&str]) -> Option<PathBuf> {
+    if !need(&["python3"]) {
+        return None;
+    }
+    let python = environment(packages);
+    if python.is_none() {
+        skip(&packages.join(", "));
+    }
+    python
+}
+
+/// One at a time over all test processes.
+fn environment(packages: &[&str]) -> Option<PathBuf> {
+    let test = std::env::current_exe().expect("a test knows its program");
+    // target/<profile>/deps/<test>
+    let name: String = packages
+        .join("_")
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .collect();
+    let folder = test.ancestors().nth(3)?.join("python").join(name);
+    std::fs::create_dir_all(folder.parent()?).ok()?;
+    let lock = File::create(folder.with_extension("lock")).ok()?;
+    // SAFETY: the descriptor is open as long as `lock`.
+    unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX) };
+    let (python, whole) = (folder.join("bin/python"), folder.join("whole"));
+    if whole.is_file() {
+        return Some(python);
+    }
+    let quiet = |command: &mut Command| {
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|s| s.success())
+    };
+    // Debian keeps venv's parts in a package of their own.
+    let venv = || {
+        quiet(
+            Command::new("python3")
+                .args(["-m", "venv", "--clear"])
+                .arg(&folder),
+        )
+    };
+    let _ = venv() || (install("python3-venv") && venv());
+    let pip = [
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+    ];
+    let there = quiet(Command::new(&python).args(pip).args(packages));
+    (there && std::fs::write(whole, "").is_ok()).then_some(python)
 }
 
 fn available(program: &str) -> bool {

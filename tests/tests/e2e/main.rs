@@ -22,6 +22,7 @@ mod operate;
 mod power;
 mod receivers;
 mod refusals;
+mod spf;
 mod storm;
 mod submit;
 
@@ -185,6 +186,9 @@ fn main() -> ExitCode {
             a_client_that_vanishes_leaves_nothing_behind,
             lmtp_intake,
             the_greeting_names_what_is_offered,
+        }
+        spf: {
+            pyspf_agrees,
         }
         storm: {
             hangups_while_mail_flows,
