@@ -3,6 +3,12 @@
 //! Evaluations are machines without I/O: each says which question of DNS it has ([`Step::Ask`]), is
 //! told what came of it ([`Outcome`]), and is asked again until it is [`Step::Done`]. None of them
 //! reads a clock; where time matters it is an argument.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`canon`], [`hash`] | canonical forms and their hashes, made while a message comes |
+//! | [`dkim`] | signing and verifying |
+//! | [`arc`] | validating and sealing chains |
 
 pub mod arc;
 pub mod canon;
