@@ -10,10 +10,12 @@
 //!           └───────────────── none, errors ──────────────────┴──────────────▶ Done
 //! ```
 //!
-//! A [`Frame`] is a domain whose record is under way; `include` puts one on top, `redirect` puts
+//! A `Frame` is a domain whose record is under way; `include` puts one on top, `redirect` puts
 //! another in its place. Since each of them counts as a term that asks DNS, there are never more
-//! than [`SPF_LOOKUPS_MAX`] and one. A frame keeps its record as text and where it is in it: a term
+//! than [`SPF_LOOKUPS_MAX`](crate::limits::SPF_LOOKUPS_MAX) and one. A frame keeps its record as text and where it is in it: a term
 //! that has to wait for an answer is read again when the answer is there.
+//!
+//! `answers` says what answers mean, `needs` gives terms what they need.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -21,13 +23,17 @@ use alloc::sync::Arc;
 use alloc::vec::{self, Vec};
 use core::net::IpAddr;
 
-use super::macros::{Context, Letter, MacroString, Place};
+use super::macros::{MacroString, Place};
 use super::record::{Cidr, Mechanism, Qualifier, Record, TERMS_AT, Term, within, words};
 use super::report::{Error, Match, Problem, Report, Result};
 use crate::auth::{Evaluate, Step};
-use crate::dns::{Kind, Name, Outcome, Question, Records};
-use crate::limits::{SPF_LOOKUPS_MAX, SPF_MX_HOSTS_MAX, SPF_PTR_NAMES_MAX, SPF_VOID_LOOKUPS_MAX};
+use crate::dns::{Kind, Name, Outcome, Question};
 use crate::time::Wall;
+
+mod answers;
+mod needs;
+
+use needs::pick;
 
 /// What is checked.
 #[derive(Clone, Copy, Debug)]
@@ -406,191 +412,6 @@ impl Check {
         State::Done(Box::new(report))
     }
 
-    // -- answers --
-
-    fn answered(&mut self, why: Why, question: Question, outcome: &Outcome) -> State {
-        let failed = match outcome {
-            Outcome::Failed(failure) => Some(*failure),
-            _ => None,
-        };
-        let records = match outcome {
-            Outcome::Found(records) => Some(records),
-            _ => None,
-        };
-        // RFC 7208 5: a server failure or a timeout of a term's question is a temporary error,
-        // except for names of the client (5.5) and explanations (6.2).
-        match (&why, failed) {
-            (Why::Names(_) | Why::Validate(..) | Why::Explanation, _) | (_, None) => {}
-            (_, Some(failure)) => {
-                let error =
-                    self.error(Problem::Dns(question, failure), !matches!(why, Why::Record));
-                return self.done(Result::TempError, Some(error));
-            }
-        }
-        match why {
-            Why::Record => self.got_record(records),
-            Why::Exists => match records {
-                Some(Records::A(_)) => self.decide(true),
-                _ => self.nothing(),
-            },
-            Why::A(cidr) => match records {
-                Some(Records::A(_) | Records::Aaaa(_)) => {
-                    let matches = self.has_client(records, cidr);
-                    self.decide(matches)
-                }
-                _ => self.nothing(),
-            },
-            Why::Mx(cidr) => {
-                let Some(Records::Mx(list)) = records else {
-                    return self.nothing();
-                };
-                if list.len() > SPF_MX_HOSTS_MAX {
-                    return self
-                        .permanent(Problem::MxHosts(question.name.as_str().into(), list.len()));
-                }
-                let mut hosts: Vec<_> = list
-                    .iter()
-                    .filter(|mx| !mx.exchange.is_root())
-                    .map(|mx| (mx.preference, mx.exchange.clone()))
-                    .collect();
-                // So that the order of an answer does not decide what is asked.
-                hosts.sort();
-                let hosts: Vec<_> = hosts.into_iter().map(|(_, host)| host).collect();
-                self.next_host(cidr, hosts.into_iter())
-            }
-            Why::MxHost(cidr, rest) => {
-                if self.has_client(records, cidr) {
-                    self.decide(true)
-                } else {
-                    self.next_host(cidr, rest)
-                }
-            }
-            Why::Names(work) => {
-                let names = match records {
-                    Some(Records::Ptr(names)) => names
-                        .iter()
-                        .take(SPF_PTR_NAMES_MAX)
-                        .map(|name| ClientName {
-                            name: name.clone(),
-                            valid: None,
-                        })
-                        .collect(),
-                    _ => Vec::new(),
-                };
-                let void = records.is_none() && failed.is_none();
-                self.names = Some(names);
-                if void && matches!(work, Work::Term | Work::End) && !self.void() {
-                    return self.permanent(Problem::VoidLookups);
-                }
-                State::Work(work)
-            }
-            Why::Validate(n, work) => {
-                let valid = self.has_client(records, Cidr::WHOLE);
-                if let Some(name) = self.names.as_mut().and_then(|names| names.get_mut(n)) {
-                    name.valid = Some(valid);
-                }
-                State::Work(work)
-            }
-            Why::Explanation => match records {
-                // RFC 7208 6.2: one record, in ASCII.
-                Some(Records::Txt(texts)) => match texts.as_ref() {
-                    [text] => match core::str::from_utf8(text) {
-                        Ok(text) => State::Work(Work::Text(Arc::from(text))),
-                        Err(_) => self.done(Result::Fail, None),
-                    },
-                    _ => self.done(Result::Fail, None),
-                },
-                _ => self.done(Result::Fail, None),
-            },
-        }
-    }
-
-    /// RFC 7208 4.5: there must be one record.
-    fn got_record(&mut self, records: Option<&Records>) -> State {
-        let texts: &[Box<[u8]>] = match records {
-            Some(Records::Txt(texts)) => texts,
-            _ => &[],
-        };
-        let mut found = texts.iter().filter(|text| Record::is_spf(text));
-        let Some(text) = found.next() else {
-            return self.no_record(records.is_none());
-        };
-        let more = found.count();
-        if more > 0 {
-            let error = self.error(Problem::ManyRecords(more + 1), false);
-            return self.done(Result::PermError, Some(error));
-        }
-        match Record::parse(text) {
-            Ok(record) => {
-                if let Some(frame) = self.frames.last_mut() {
-                    frame.record = Arc::from(record.as_str());
-                }
-                State::Work(Work::Next)
-            }
-            Err(error) => {
-                let word = text
-                    .split(|&b| b == b' ')
-                    .scan(0, |end, word| {
-                        *end += word.len() + 1;
-                        Some((*end, word))
-                    })
-                    .find(|&(end, _)| end > error.at)
-                    .map(|(_, word)| String::from_utf8_lossy(word).into_owned());
-                let mut report = self.error(Problem::Syntax(error), false);
-                report.term = word;
-                self.done(Result::PermError, Some(report))
-            }
-        }
-    }
-
-    fn no_record(&mut self, void: bool) -> State {
-        let Some(frame) = self.frames.pop() else {
-            return self.done(Result::None, None);
-        };
-        let Some(by) = frame.by else {
-            // RFC 7208 4.5: nothing to evaluate.
-            self.frames.push(frame);
-            return self.done(Result::None, None);
-        };
-        // RFC 7208 5.2, 6.1.
-        self.void_lookups += u32::from(void);
-        let error = Error {
-            domain: by.domain,
-            term: Some(by.term),
-            problem: Problem::NoRecord(frame.domain),
-        };
-        self.done(Result::PermError, Some(error))
-    }
-
-    /// The term's answer is void.
-    fn nothing(&mut self) -> State {
-        if self.void() {
-            self.decide(false)
-        } else {
-            self.permanent(Problem::VoidLookups)
-        }
-    }
-
-    /// Asks for the addresses of the next MX host (RFC 7208 5.4).
-    fn next_host(&mut self, cidr: Cidr, mut hosts: vec::IntoIter<Name>) -> State {
-        match hosts.next() {
-            Some(host) => State::Ask(
-                Question::new(host, address_kind(self.client.ip)),
-                Why::MxHost(cidr, hosts),
-            ),
-            None => self.decide(false),
-        }
-    }
-
-    fn has_client(&self, records: Option<&Records>, cidr: Cidr) -> bool {
-        let ip = self.client.ip;
-        match records {
-            Some(Records::A(all)) => all.iter().any(|&a| within(ip, a.into(), cidr.v4)),
-            Some(Records::Aaaa(all)) => all.iter().any(|&a| within(ip, a.into(), cidr.v6)),
-            _ => false,
-        }
-    }
-
     // -- decisions --
 
     /// The term matches, or doesn't.
@@ -665,134 +486,6 @@ impl Check {
             problem,
         }
     }
-
-    // -- what terms need --
-
-    /// The current term, and whose record it stands in.
-    fn here(&self) -> Match {
-        let (term, domain) = self
-            .frames
-            .last()
-            .map_or(("", ""), |frame| (frame.term(), &frame.domain));
-        Match {
-            term: term.into(),
-            domain: domain.into(),
-        }
-    }
-
-    /// Counts a term that asks DNS, once (RFC 7208 4.6.4).
-    fn count(&mut self) -> bool {
-        if let Some(frame) = self.frames.last_mut()
-            && !core::mem::replace(&mut frame.counted, true)
-        {
-            self.lookups += 1;
-        }
-        self.lookups <= SPF_LOOKUPS_MAX
-    }
-
-    /// Counts a term with a void answer, once (RFC 7208 4.6.4, 11.1: it is terms that are limited,
-    /// so hosts of an MX and names of a client that have no address are not).
-    fn void(&mut self) -> bool {
-        if let Some(frame) = self.frames.last_mut()
-            && !core::mem::replace(&mut frame.void, true)
-        {
-            self.void_lookups += 1;
-        }
-        self.void_lookups <= SPF_VOID_LOOKUPS_MAX
-    }
-
-    fn context(&self) -> Option<Context<'_>> {
-        let frame = self.frames.last()?;
-        Some(Context {
-            ip: self.client.ip,
-            local: &self.client.local,
-            sender_domain: &self.client.sender_domain,
-            domain: &frame.domain,
-            helo: &self.client.helo,
-            receiver: self.client.receiver.as_deref().unwrap_or("unknown"),
-            validated: frame.validated.as_deref().unwrap_or("unknown"),
-            now: self.client.now,
-        })
-    }
-
-    /// What `spec` stands for, or the domain itself without one (RFC 7208 4.8). An error is what
-    /// has to be waited for first.
-    fn target(
-        &mut self,
-        spec: Option<MacroString<'_>>,
-        back: Work,
-    ) -> core::result::Result<Target, State> {
-        let Some(spec) = spec else {
-            return Ok(match self.frames.last() {
-                Some(frame) => Target::Name(frame.domain.clone(), frame.name.clone()),
-                None => Target::Never,
-            });
-        };
-        if !self.client.local.is_ascii() && (spec.uses(Letter::Sender) || spec.uses(Letter::Local))
-        {
-            return Ok(Target::Never);
-        }
-        if let Some(wait) = self.validated(spec, &back) {
-            return Err(wait);
-        }
-        let Some(context) = self.context() else {
-            return Ok(Target::Never);
-        };
-        let domain = spec.domain(&context);
-        Ok(match Name::from_bytes(domain.as_bytes()) {
-            Ok(name) => Target::Name(domain, name),
-            Err(_) => Target::Invalid(domain),
-        })
-    }
-
-    /// What has to be done before `%{p}` is known, if `string` needs it (RFC 7208 7.3).
-    fn validated(&mut self, string: MacroString<'_>, back: &Work) -> Option<State> {
-        let frame = self.frames.last()?;
-        if frame.validated.is_some() || !string.uses(Letter::Validated) {
-            return None;
-        }
-        let domain = frame.name.clone();
-        let Some(names) = &self.names else {
-            // RFC 7208 4.6.4: the question for %{p} counts too, unless it is about an explanation.
-            if matches!(back, Work::Term | Work::End) {
-                self.lookups += 1;
-                if self.lookups > SPF_LOOKUPS_MAX {
-                    return Some(self.permanent(Problem::Lookups));
-                }
-            }
-            return Some(State::Ask(
-                Question::reverse(self.client.ip),
-                Why::Names(back.clone()),
-            ));
-        };
-        // The domain itself, then names under it, then others.
-        let picks = [
-            pick(names, |name| *name == domain),
-            pick(names, |name| name.is_within(&domain)),
-            pick(names, |_| true),
-        ];
-        let mut validated = None;
-        for pick in picks {
-            match pick {
-                Pick::Valid(name) => {
-                    validated = Some(name);
-                    break;
-                }
-                Pick::Ask(n, name) => {
-                    return Some(State::Ask(
-                        Question::new(name, address_kind(self.client.ip)),
-                        Why::Validate(n, back.clone()),
-                    ));
-                }
-                Pick::Nothing => {}
-            }
-        }
-        if let Some(frame) = self.frames.last_mut() {
-            let text = validated.as_ref().map_or("unknown", Name::as_str);
-            frame.validated = Some(Arc::from(text));
-        }
-        None
-    }
 }
 
 impl Evaluate for Check {
@@ -828,17 +521,5 @@ fn address_kind(ip: IpAddr) -> Kind {
     match ip {
         IpAddr::V4(_) => Kind::A,
         IpAddr::V6(_) => Kind::Aaaa,
-    }
-}
-
-/// The first name that is kept and valid, or else the first that is kept and not yet known.
-fn pick(names: &[ClientName], keep: impl Fn(&Name) -> bool) -> Pick {
-    let kept = || names.iter().enumerate().filter(|(_, n)| keep(&n.name));
-    if let Some((_, valid)) = kept().find(|(_, n)| n.valid == Some(true)) {
-        return Pick::Valid(valid.name.clone());
-    }
-    match kept().find(|(_, n)| n.valid.is_none()) {
-        Some((n, open)) => Pick::Ask(n, open.name.clone()),
-        None => Pick::Nothing,
     }
 }
