@@ -441,3 +441,156 @@ fn the_help_names_every_kind_and_its_fields() {
         .unwrap();
     assert_eq!(unknown.status.code(), Some(2));
 }
+
+#[test]
+fn spf() {
+    let dns = json!({
+        "example.com": {"TXT": ["v=spf1 ip4:192.0.2.0/24 include:esp.example exp=why.example.com -all"]},
+        "why.example.com": {"TXT": ["%{i} is not one of %{d}'s"]},
+        "ESP.example": {"TXT": ["v=spf1 a:out.esp.example -all"]},
+        "out.esp.example": {"A": ["198.51.100.7"]},
+        "slow.example": {"TXT": "timeout"},
+        "wrong.example": {"TXT": ["v=spf1 ip4:300.0.0.1 -all"]},
+    });
+    let check = |ip: &str, from: &str| {
+        eval(
+            "spf",
+            json!({"ip": ip, "mail_from": from, "helo": "mx.example.com", "dns": dns}),
+        )
+    };
+    let passes = check("192.0.2.9", "a@example.com");
+    assert_eq!(passes["result"], "pass");
+    assert_eq!(passes["mechanism"], "ip4:192.0.2.0/24");
+    let included = check("198.51.100.7", "a@example.com");
+    assert_eq!(included["result"], "pass");
+    assert_eq!(included["lookups"], 2);
+    let fails = check("203.0.113.1", "a@example.com");
+    assert_eq!(fails["result"], "fail");
+    assert_eq!(fails["mechanism"], "-all");
+    assert_eq!(
+        fails["explanation"],
+        "203.0.113.1 is not one of example.com's"
+    );
+    assert_eq!(check("192.0.2.1", "a@slow.example")["result"], "temperror");
+    let wrong = check("192.0.2.1", "a@wrong.example");
+    assert_eq!(wrong["result"], "permerror");
+    assert!(
+        wrong["error"].as_str().unwrap().contains("300.0.0.1"),
+        "{wrong}"
+    );
+    assert_eq!(check("192.0.2.1", "a@nowhere.example")["result"], "none");
+    let said = error(
+        "spf",
+        json!({"ip": "example.com", "mail_from": "", "helo": "x"}),
+    );
+    assert!(said.starts_with("ip: "), "{said}");
+}
+
+const RSA: &str = include_str!("../../core/src/auth/dkim/test-rsa-2048.pem");
+const ED25519: &str = include_str!("../../core/src/auth/dkim/test-ed25519.pem");
+const NOW: u64 = 1_796_083_200;
+
+fn base64(octets: &[u8]) -> String {
+    use base64ct::{Base64, Encoding};
+    Base64::encode_string(octets)
+}
+
+fn record(pem: &str) -> String {
+    let key = courser_core::auth::dkim::PrivateKey::parse(pem).unwrap();
+    key.record().to_string()
+}
+
+#[test]
+fn what_is_signed_verifies_and_what_is_changed_does_not() {
+    let dns = json!({
+        "r._domainkey.example.com": {"TXT": [record(RSA)]},
+        "e._domainkey.example.com": {"TXT": [record(ED25519)]},
+    });
+    let message = "From: a@example.com\r\nSubject:  x \r\n\r\nhello  \r\n\r\n";
+    for (pem, selector, algorithm) in [(RSA, "r", "rsa-sha256"), (ED25519, "e", "ed25519-sha256")] {
+        for canonicalization in [
+            "relaxed/relaxed",
+            "simple/simple",
+            "simple/relaxed",
+            "relaxed/simple",
+        ] {
+            let signed = eval(
+                "dkim-sign",
+                json!({
+                    "message_b64": base64(message.as_bytes()), "now": NOW, "key_pem": pem,
+                    "domain": "example.com", "selector": selector,
+                    "canonicalization": canonicalization,
+                }),
+            );
+            let field = signed["header"].as_str().unwrap();
+            let verify = |message: &str| {
+                let asked = json!({
+                    "message_b64": base64(message.as_bytes()), "now": NOW + 60, "dns": dns,
+                });
+                eval("dkim", asked)["signatures"][0].clone()
+            };
+            let whole = format!("{field}{message}");
+            let passes = verify(&whole);
+            assert_eq!(passes["result"], "pass", "{passes}");
+            assert_eq!(passes["domain"], "example.com");
+            assert_eq!(passes["selector"], selector);
+            assert_eq!(passes["algorithm"], algorithm);
+            assert_eq!(verify(&whole.replace("hello", "hullo"))["result"], "fail");
+            assert_eq!(verify(&whole.replace("x \r\n", "y \r\n"))["result"], "fail");
+        }
+    }
+    let none = eval(
+        "dkim",
+        json!({"message_b64": base64(message.as_bytes()), "now": "2026-12-01T00:00:00Z"}),
+    );
+    assert_eq!(none["signatures"][0]["result"], "none");
+    let said = error("dkim", json!({"message_b64": "!", "now": 1}));
+    assert!(said.starts_with("message_b64: "), "{said}");
+    let said = error(
+        "dkim-sign",
+        json!({"message_b64": "", "now": 1, "domain": "a.example", "selector": "s", "key_pem": "no"}),
+    );
+    assert!(
+        said.starts_with("key_pem: ") && said.contains("PEM"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_chain_grows() {
+    let dns = json!({ "s._domainkey.relay.example": {"TXT": [record(RSA)]} });
+    let mut message =
+        "Authentication-Results: relay.example; spf=pass smtp.mailfrom=a@example.com\r\n\
+        From: a@example.com\r\nSubject: x\r\n\r\nhello\r\n"
+            .to_owned();
+    let asked =
+        |message: &str| json!({"message_b64": base64(message.as_bytes()), "now": NOW, "dns": dns});
+    assert_eq!(eval("arc", asked(&message))["result"], "none");
+    for instance in 1..=3 {
+        let mut input = asked(&message);
+        for (name, value) in [
+            ("authserv_id", "relay.example"),
+            ("domain", "relay.example"),
+            ("selector", "s"),
+            ("key_pem", RSA),
+        ] {
+            input[name] = value.into();
+        }
+        let sealed = eval("arc-seal", input);
+        let headers = sealed["headers"]
+            .as_array()
+            .unwrap_or_else(|| panic!("{sealed}"));
+        assert!(
+            headers[0].as_str().unwrap().contains("spf=pass"),
+            "{sealed}"
+        );
+        for field in headers {
+            message.insert_str(0, field.as_str().unwrap());
+        }
+        let valid = eval("arc", asked(&message));
+        assert_eq!(valid["result"], "pass", "{valid}");
+        assert_eq!(valid["instance"], instance);
+    }
+    let broken = message.replace("hello", "hullo");
+    assert_eq!(eval("arc", asked(&broken))["result"], "fail");
+}

@@ -6,16 +6,22 @@
 //!
 //! | file | kinds |
 //! |---|---|
+//! | [`spf`] | `spf` |
+//! | [`dkim`] | `dkim`, `dkim-sign` |
+//! | [`arc`] | `arc`, `arc-seal` |
 //! | [`dmarc`] | `dmarc` |
 //! | [`auth_results`] | `auth-results` |
 //! | [`wire`] | `mailbox`, `command`, `reply` |
 //! | [`fields`] | what all of them read their input with |
 //! | [`dns`] | the DNS in the input |
 
+pub mod arc;
 pub mod auth_results;
+pub mod dkim;
 pub mod dmarc;
 pub mod dns;
 pub mod fields;
+pub mod spf;
 pub mod wire;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -46,6 +52,11 @@ pub struct Kind {
 
 /// All kinds, in the order of the help.
 pub const KINDS: &[Kind] = &[
+    spf::KIND,
+    dkim::VERIFY,
+    dkim::SIGN,
+    arc::VALIDATE,
+    arc::SEAL,
     dmarc::KIND,
     auth_results::KIND,
     wire::MAILBOX,
