@@ -445,152 +445,274 @@ fn the_help_names_every_kind_and_its_fields() {
 #[test]
 fn spf() {
     let dns = json!({
-        "example.com": {"TXT": ["v=spf1 ip4:192.0.2.0/24 include:esp.example exp=why.example.com -all"]},
-        "why.example.com": {"TXT": ["%{i} is not one of %{d}'s"]},
-        "ESP.example": {"TXT": ["v=spf1 a:out.esp.example -all"]},
-        "out.esp.example": {"A": ["198.51.100.7"]},
-        "slow.example": {"TXT": "timeout"},
-        "wrong.example": {"TXT": ["v=spf1 ip4:300.0.0.1 -all"]},
+        "example.org": {"TXT": ["v=spf1 a:mail.example.org include:_spf.example.net -all exp=why.example.org"]},
+        "mail.example.org": {"A": ["192.0.2.1"]},
+        "_spf.example.net": {"TXT": ["v=spf1 ip4:198.51.100.0/24 ?all"]},
+        "why.example.org": {"TXT": ["%{i} may not, says %{r}"]},
+        "broken.example": {"TXT": "timeout"},
+        "wrong.example": {"TXT": ["v=spf1 ip4:x"]},
+        "odd+a=b._x.example": {"A": ["127.0.0.1"]},
+        "odd.example": {"TXT": ["v=spf1 exists:%{l}._x.example -all"]},
     });
-    let check = |ip: &str, from: &str| {
+    for (ip, mail_from, result, mechanism) in [
+        (
+            "192.0.2.1",
+            json!("ann@example.org"),
+            "pass",
+            json!("a:mail.example.org"),
+        ),
+        (
+            "198.51.100.7",
+            json!("ann@example.org"),
+            "pass",
+            json!("include:_spf.example.net"),
+        ),
+        (
+            "203.0.113.1",
+            json!("ann@example.org"),
+            "fail",
+            json!("-all"),
+        ),
+        (
+            "192.0.2.1",
+            Value::Null,
+            "pass",
+            json!("a:mail.example.org"),
+        ),
+        ("192.0.2.1", json!("x@nothing.example"), "none", Value::Null),
+        (
+            "192.0.2.1",
+            json!("x@broken.example"),
+            "temperror",
+            Value::Null,
+        ),
+        (
+            "192.0.2.1",
+            json!("x@wrong.example"),
+            "permerror",
+            Value::Null,
+        ),
+        (
+            "192.0.2.1",
+            json!("odd+a=b@odd.example"),
+            "pass",
+            json!("exists:%{l}._x.example"),
+        ),
+    ] {
+        let input = json!({"ip": ip, "mail_from": mail_from, "helo": "example.org", "receiver": "mx.example", "dns": dns});
+        let got = eval("spf", input);
+        assert_eq!(
+            (&got["result"], &got["mechanism"]),
+            (&json!(result), &mechanism),
+            "{got}"
+        );
+        let error = matches!(result, "temperror" | "permerror");
+        assert_eq!(got["error"].is_string(), error, "{got}");
+    }
+    let got = eval(
+        "spf",
+        json!({"ip": "203.0.113.1", "mail_from": "a@example.org", "helo": "x", "receiver": "mx.example", "dns": dns}),
+    );
+    assert_eq!(got["explanation"], "203.0.113.1 may not, says mx.example");
+    assert_eq!(
+        (&got["lookups"], &got["void_lookups"]),
+        (&json!(2), &json!(0))
+    );
+    assert_eq!(
+        error("spf", json!({"ip": "192.0.2"})),
+        "ip: expected an IPv4 or IPv6 address"
+    );
+}
+
+#[test]
+fn dkim_signs_and_verifies() {
+    // The seed of RFC 8463 A.2, and "From: a@example.com" with a body.
+    let key = "nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=";
+    let message = "RnJvbTogYUBleGFtcGxlLmNvbQ0KU3ViamVjdDogaGVsbG8NCg0KSGkhDQo=";
+    let sign = |canonicalization: &str| {
         eval(
-            "spf",
-            json!({"ip": ip, "mail_from": from, "helo": "mx.example.com", "dns": dns}),
+            "dkim-sign",
+            json!({
+                "message_b64": message, "now": 1_790_000_000, "domain": "example.com", "selector": "one",
+                "key_pem": key, "canonicalization": canonicalization, "headers": ["From", "Subject", "from"],
+            }),
         )
     };
-    let passes = check("192.0.2.9", "a@example.com");
-    assert_eq!(passes["result"], "pass");
-    assert_eq!(passes["mechanism"], "ip4:192.0.2.0/24");
-    let included = check("198.51.100.7", "a@example.com");
-    assert_eq!(included["result"], "pass");
-    assert_eq!(included["lookups"], 2);
-    let fails = check("203.0.113.1", "a@example.com");
-    assert_eq!(fails["result"], "fail");
-    assert_eq!(fails["mechanism"], "-all");
-    assert_eq!(
-        fails["explanation"],
-        "203.0.113.1 is not one of example.com's"
-    );
-    assert_eq!(check("192.0.2.1", "a@slow.example")["result"], "temperror");
-    let wrong = check("192.0.2.1", "a@wrong.example");
-    assert_eq!(wrong["result"], "permerror");
-    assert!(
-        wrong["error"].as_str().unwrap().contains("300.0.0.1"),
-        "{wrong}"
-    );
-    assert_eq!(check("192.0.2.1", "a@nowhere.example")["result"], "none");
-    let said = error(
-        "spf",
-        json!({"ip": "example.com", "mail_from": "", "helo": "x"}),
-    );
-    assert!(said.starts_with("ip: "), "{said}");
-}
-
-const RSA: &str = include_str!("../../core/src/auth/dkim/test-rsa-2048.pem");
-const ED25519: &str = include_str!("../../core/src/auth/dkim/test-ed25519.pem");
-const NOW: u64 = 1_796_083_200;
-
-fn base64(octets: &[u8]) -> String {
-    use base64ct::{Base64, Encoding};
-    Base64::encode_string(octets)
-}
-
-fn record(pem: &str) -> String {
-    let key = courser_core::auth::dkim::PrivateKey::parse(pem).unwrap();
-    key.record().to_string()
-}
-
-#[test]
-fn what_is_signed_verifies_and_what_is_changed_does_not() {
-    let dns = json!({
-        "r._domainkey.example.com": {"TXT": [record(RSA)]},
-        "e._domainkey.example.com": {"TXT": [record(ED25519)]},
-    });
-    let message = "From: a@example.com\r\nSubject:  x \r\n\r\nhello  \r\n\r\n";
-    for (pem, selector, algorithm) in [(RSA, "r", "rsa-sha256"), (ED25519, "e", "ed25519-sha256")] {
-        for canonicalization in [
-            "relaxed/relaxed",
-            "simple/simple",
-            "simple/relaxed",
-            "relaxed/simple",
+    let dns = json!({"one._domainkey.example.com": {"TXT": ["v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="]}});
+    for (canonicalization, written) in [
+        ("relaxed/relaxed", "c=relaxed/relaxed"),
+        ("simple/relaxed", "c=simple/relaxed"),
+        ("relaxed", "c=relaxed"),
+    ] {
+        let signed = sign(canonicalization);
+        let field = signed["header"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{signed}"));
+        assert!(
+            field.starts_with("DKIM-Signature: ") && field.ends_with("\r\n"),
+            "{field}"
+        );
+        assert!(field.contains(written), "{field}");
+        let unfolded: String = field.split_ascii_whitespace().collect();
+        assert!(
+            unfolded
+                .to_ascii_lowercase()
+                .contains("h=from:from:subject;"),
+            "{field}"
+        );
+        let whole = [
+            field.as_bytes(),
+            b"From: a@example.com\r\nSubject: hello\r\n\r\nHi!\r\n",
+        ]
+        .concat();
+        for (dns, result) in [
+            (&dns, "pass"),
+            (
+                &json!({"one._domainkey.example.com": "timeout"}),
+                "temperror",
+            ),
+            (&json!({}), "permerror"),
         ] {
-            let signed = eval(
-                "dkim-sign",
-                json!({
-                    "message_b64": base64(message.as_bytes()), "now": NOW, "key_pem": pem,
-                    "domain": "example.com", "selector": selector,
-                    "canonicalization": canonicalization,
-                }),
+            let got = eval(
+                "dkim",
+                json!({"message_b64": base64(&whole), "now": 1_790_000_000, "dns": dns}),
             );
-            let field = signed["header"].as_str().unwrap();
-            let verify = |message: &str| {
-                let asked = json!({
-                    "message_b64": base64(message.as_bytes()), "now": NOW + 60, "dns": dns,
-                });
-                eval("dkim", asked)["signatures"][0].clone()
-            };
-            let whole = format!("{field}{message}");
-            let passes = verify(&whole);
-            assert_eq!(passes["result"], "pass", "{passes}");
-            assert_eq!(passes["domain"], "example.com");
-            assert_eq!(passes["selector"], selector);
-            assert_eq!(passes["algorithm"], algorithm);
-            assert_eq!(verify(&whole.replace("hello", "hullo"))["result"], "fail");
-            assert_eq!(verify(&whole.replace("x \r\n", "y \r\n"))["result"], "fail");
+            let signature = &got["signatures"][0];
+            let fields = ["result", "domain", "selector", "algorithm"]
+                .map(|f| signature[f].as_str().unwrap());
+            assert_eq!(
+                fields,
+                [result, "example.com", "one", "ed25519-sha256"],
+                "{got}"
+            );
         }
     }
-    let none = eval(
-        "dkim",
-        json!({"message_b64": base64(message.as_bytes()), "now": "2026-12-01T00:00:00Z"}),
-    );
-    assert_eq!(none["signatures"][0]["result"], "none");
-    let said = error("dkim", json!({"message_b64": "!", "now": 1}));
-    assert!(said.starts_with("message_b64: "), "{said}");
-    let said = error(
-        "dkim-sign",
-        json!({"message_b64": "", "now": 1, "domain": "a.example", "selector": "s", "key_pem": "no"}),
-    );
-    assert!(
-        said.starts_with("key_pem: ") && said.contains("PEM"),
-        "{said}"
-    );
+    let got = eval("dkim", json!({"message_b64": message, "now": 0}));
+    assert_eq!(got["signatures"][0]["result"], "none");
+    let input = |key: &str, at: &str, value: Value| {
+        let mut input = json!({"message_b64": message, "now": 0, "domain": "example.com", "selector": "one", "key_pem": key});
+        input[at] = value;
+        error("dkim-sign", input)
+    };
+    for (at, value, words) in [
+        ("key_pem", json!("no key"), "key_pem: "),
+        (
+            "now",
+            json!("today"),
+            "now: expected a unix time in whole seconds",
+        ),
+        ("message_b64", json!("?"), "message_b64: expected base64"),
+        (
+            "canonicalization",
+            json!("x/y"),
+            "canonicalization: expected simple or relaxed",
+        ),
+        (
+            "headers",
+            json!(["From", 1]),
+            "headers: expected a list of texts",
+        ),
+        ("domain", json!("a..b"), "domain: two dots"),
+        (
+            "message_b64",
+            json!("VG86IHgNCg0K"),
+            "the message has no From",
+        ),
+    ] {
+        let got = input(key, at, value);
+        assert!(got.starts_with(words), "{got}");
+    }
 }
 
 #[test]
-fn a_chain_grows() {
-    let dns = json!({ "s._domainkey.relay.example": {"TXT": [record(RSA)]} });
-    let mut message =
-        "Authentication-Results: relay.example; spf=pass smtp.mailfrom=a@example.com\r\n\
-        From: a@example.com\r\nSubject: x\r\n\r\nhello\r\n"
-            .to_owned();
-    let asked =
-        |message: &str| json!({"message_b64": base64(message.as_bytes()), "now": NOW, "dns": dns});
-    assert_eq!(eval("arc", asked(&message))["result"], "none");
-    for instance in 1..=3 {
-        let mut input = asked(&message);
-        for (name, value) in [
-            ("authserv_id", "relay.example"),
-            ("domain", "relay.example"),
-            ("selector", "s"),
-            ("key_pem", RSA),
-        ] {
-            input[name] = value.into();
-        }
-        let sealed = eval("arc-seal", input);
+fn arc_seals_and_validates() {
+    let key = "nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=";
+    let dns = json!({"one._domainkey.example.com": {"TXT": ["v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="]}});
+    let mut message = b"Authentication-Results: mx.example.com; spf=pass smtp.mailfrom=a@example.org\r\nAuthentication-Results: other.example; dkim=pass\r\nFrom: a@example.org\r\n\r\nHi!\r\n".to_vec();
+    for instance in 1..=2 {
+        let sealed = eval(
+            "arc-seal",
+            json!({
+                "message_b64": base64(&message), "now": 1_790_000_000, "dns": dns,
+                "authserv_id": "MX.example.com", "domain": "example.com", "selector": "one", "key_pem": key,
+            }),
+        );
         let headers = sealed["headers"]
             .as_array()
             .unwrap_or_else(|| panic!("{sealed}"));
-        assert!(
-            headers[0].as_str().unwrap().contains("spf=pass"),
-            "{sealed}"
-        );
-        for field in headers {
-            message.insert_str(0, field.as_str().unwrap());
+        let names = [
+            "ARC-Authentication-Results: ",
+            "ARC-Message-Signature: ",
+            "ARC-Seal: ",
+        ];
+        for (header, name) in headers.iter().zip(names) {
+            assert!(header.as_str().unwrap().starts_with(name), "{header}");
+            message = [header.as_str().unwrap().as_bytes(), &message].concat();
         }
-        let valid = eval("arc", asked(&message));
-        assert_eq!(valid["result"], "pass", "{valid}");
-        assert_eq!(valid["instance"], instance);
+        let aar: Vec<&str> = headers[0]
+            .as_str()
+            .unwrap()
+            .split_ascii_whitespace()
+            .collect();
+        let arc = if instance == 1 {
+            "arc=none"
+        } else {
+            "arc=pass"
+        };
+        let expected = format!(
+            "ARC-Authentication-Results: i={instance}; MX.example.com; spf=pass smtp.mailfrom=a@example.org; {arc}"
+        );
+        assert_eq!(aar.join(" "), expected);
+        let got = eval(
+            "arc",
+            json!({"message_b64": base64(&message), "now": 1_790_000_000, "dns": dns}),
+        );
+        assert_eq!(
+            (&got["result"], &got["instance"]),
+            (&json!("pass"), &json!(instance)),
+            "{got}"
+        );
+        assert_eq!(got["sealers"].as_array().unwrap().len(), instance);
     }
-    let broken = message.replace("hello", "hullo");
-    assert_eq!(eval("arc", asked(&broken))["result"], "fail");
+    let changed = base64(&[&message[..], b"more\r\n"].concat());
+    let got = eval(
+        "arc",
+        json!({"message_b64": changed, "now": 1_790_000_000, "dns": dns}),
+    );
+    assert_eq!(
+        (&got["result"], &got["instance"]),
+        (&json!("fail"), &json!(2)),
+        "{got}"
+    );
+    let got = eval(
+        "arc",
+        json!({"message_b64": "RnJvbTogYUBiDQoNCg==", "now": 0}),
+    );
+    assert_eq!(
+        (&got["result"], &got["instance"]),
+        (&json!("none"), &json!(0)),
+        "{got}"
+    );
+}
+
+/// Base64 with padding (RFC 4648 4).
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let n = chunk
+            .iter()
+            .chain(&[0, 0])
+            .take(3)
+            .fold(0u32, |n, b| n << 8 | u32::from(*b));
+        for at in 0..4u32 {
+            let digit = ALPHABET[(n >> (18 - 6 * at) & 63) as usize];
+            text.push(if at as usize <= chunk.len() {
+                digit as char
+            } else {
+                '='
+            });
+        }
+    }
+    text
 }

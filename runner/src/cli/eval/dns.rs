@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use courser_core::dns::{Failure, Kind, Mx, Name, Outcome, Question, Records, Tlsa, to_ascii};
+use courser_core::dns::{Failure, Kind, Mx, Name, Outcome, Question, Records, Tlsa};
 use courser_core::limits::DNS_CNAME_CHAIN_MAX;
 use serde_json::Value;
 
@@ -87,11 +87,18 @@ impl Dns {
     }
 }
 
-/// A name as [`Name`] keeps it, for those that can't be one too.
+/// A name as [`Name`] keeps it, odd ones too: SPF's macros ask for them.
 fn key(name: &str) -> String {
-    let name = name.strip_suffix('.').unwrap_or(name);
-    let name = to_ascii(name).unwrap_or(name.into());
-    name.to_ascii_lowercase()
+    match any_name(name) {
+        Some(name) => name.as_str().to_owned(),
+        // Nobody can ask for it.
+        None => name.to_ascii_lowercase(),
+    }
+}
+
+fn any_name(name: &str) -> Option<Name> {
+    let as_bytes = |_| Name::from_bytes(name.as_bytes());
+    Name::from_domain(name).or_else(as_bytes).ok()
 }
 
 fn failure(value: &Value) -> Option<Failure> {
@@ -189,7 +196,7 @@ fn ip6(value: &Value) -> Option<Ipv6Addr> {
 fn name(value: &Value) -> Option<Name> {
     match value.as_str()? {
         "" => Some(Name::root()),
-        text => Name::from_domain(text).ok(),
+        text => any_name(text),
     }
 }
 

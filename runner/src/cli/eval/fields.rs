@@ -3,8 +3,9 @@
 use std::fmt;
 
 use base64ct::{Base64, Encoding};
-use courser_core::time::Wall;
 use serde_json::{Map, Value};
+
+const RIGHT_TIME: &str = "a unix time in whole seconds";
 
 /// What is wrong with an input line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,6 +154,42 @@ impl<'a> Fields<'a> {
         self.typed(name, &right, |value| value.as_u64().filter(|n| *n <= most))
     }
 
+    /// A time in whole seconds since 1970 that may be missing.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn optional_time(&self, name: &str) -> Result<Option<i64>, Mistake> {
+        self.typed(name, RIGHT_TIME, Value::as_i64)
+    }
+
+    /// A time in whole seconds since 1970.
+    ///
+    /// # Errors
+    /// It is missing or something else.
+    pub fn time(&self, name: &str) -> Result<i64, Mistake> {
+        self.required(name, RIGHT_TIME, self.optional_time(name))
+    }
+
+    /// Octets in base64, which may have line ends in it.
+    ///
+    /// # Errors
+    /// It is missing or something else.
+    pub fn base64(&self, name: &str) -> Result<Vec<u8>, Mistake> {
+        let mut text = self.text(name)?.to_owned();
+        text.retain(|c| !c.is_ascii_whitespace());
+        Base64::decode_vec(&text).map_err(|_| self.mistake(name, "expected base64"))
+    }
+
+    /// A list of texts that may be missing.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn optional_texts(&self, name: &str) -> Result<Option<Vec<&'a str>>, Mistake> {
+        self.typed(name, "a list of texts", |value| {
+            value.as_array()?.iter().map(Value::as_str).collect()
+        })
+    }
+
     /// One of `words` that may be missing.
     ///
     /// # Errors
@@ -191,50 +228,6 @@ impl<'a> Fields<'a> {
         self.get(name)
             .map(|value| Self::at(self.path(name), value))
             .transpose()
-    }
-
-    /// A list of texts that may be missing.
-    ///
-    /// # Errors
-    /// It is something else.
-    pub fn optional_texts(&self, name: &str) -> Result<Option<Vec<&'a str>>, Mistake> {
-        self.typed(name, "a list of texts", |value| {
-            value.as_array()?.iter().map(Value::as_str).collect()
-        })
-    }
-
-    /// Octets in base64.
-    ///
-    /// # Errors
-    /// They are missing or something else.
-    pub fn base64(&self, name: &str) -> Result<Vec<u8>, Mistake> {
-        let text = self.text(name)?;
-        // Whatever broke it into lines.
-        let text: String = text.split_ascii_whitespace().collect();
-        Base64::decode_vec(&text).map_err(|_| self.mistake(name, "this is no base64"))
-    }
-
-    /// A civil time that may be missing: seconds since 1970, or as RFC 3339 has it.
-    ///
-    /// # Errors
-    /// It is something else.
-    pub fn optional_time(&self, name: &str) -> Result<Option<Wall>, Mistake> {
-        let right = "seconds since 1970, or a time such as \"2026-12-01T08:00:00Z\"";
-        self.typed(name, right, |value| {
-            let seconds = match value.as_str() {
-                Some(text) => text.parse::<jiff::Timestamp>().ok()?.as_second(),
-                None => value.as_i64()?,
-            };
-            Some(Wall::from_unix(seconds))
-        })
-    }
-
-    /// A civil time.
-    ///
-    /// # Errors
-    /// It is missing or something else.
-    pub fn time(&self, name: &str) -> Result<Wall, Mistake> {
-        self.required(name, "seconds since 1970", self.optional_time(name))
     }
 
     /// The objects of a list; none if it is missing.

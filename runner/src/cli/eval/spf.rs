@@ -11,51 +11,50 @@ use super::Kind;
 use super::dns::Dns;
 use super::fields::{Fields, Mistake};
 
-/// What SPF makes of a client.
+/// Whether a client may send for a domain.
 pub const KIND: Kind = Kind {
     name: "spf",
     help: r#"
-SPF (RFC 7208) of a client that says MAIL FROM:<mail_from>.
-in:  {ip, mail_from, helo, receiver?, dns?, now?}
-     mail_from  "" for the null reverse-path: then helo is checked
-     receiver   our name, for the macro %{r}
-     now        for the macro %{t}, as with the kind dkim
-out: {result, mechanism, explanation, lookups, void_lookups, error, domain, record_domain}
-     result         none, neutral, pass, fail, softfail, temperror or permerror
-     mechanism      which one matched, as it is written in the record of record_domain
-     explanation    of a fail, where the domain gives one
-     lookups        terms that asked DNS; 10 are allowed, and 2 void ones
-     error          why none, temperror or permerror, in words
-     domain         which one was checked"#,
+Whether a client may send for a domain (RFC 7208).
+in:  {ip, mail_from, helo, receiver?, now?, dns?}
+     mail_from  without angle brackets; "" or null is the null reverse-path: helo counts then
+     receiver   who asks, for the macro r of explanations
+     now        unix time, for the macro t of explanations
+out: {result, mechanism, explanation, lookups, void_lookups, error, domain, mechanism_domain,
+      included}
+     result     none, neutral, pass, fail, softfail, temperror or permerror
+     mechanism  the one that decided, as written, in the record of mechanism_domain
+     error      why it is temperror or permerror, or none for what is no domain
+     domain     what was checked
+     included   the mechanism that passed behind an include"#,
     evaluate,
 };
 
 fn evaluate(fields: &Fields<'_>) -> Result<Value, Mistake> {
-    let ip = fields.text("ip")?;
-    let ip: IpAddr = ip.parse().map_err(|_| {
-        fields.mistake(
-            "ip",
-            format_args!("{ip:?} is no IP address, such as \"192.0.2.1\""),
-        )
-    })?;
+    let ip: IpAddr = match fields.text("ip")?.parse() {
+        Ok(ip) => ip,
+        Err(_) => return Err(fields.mistake("ip", "expected an IPv4 or IPv6 address")),
+    };
     let dns = Dns::of(fields)?;
     let request = Request {
         ip,
-        mail_from: fields.text("mail_from")?,
-        helo: fields.text("helo")?,
+        mail_from: fields.optional_text("mail_from")?.unwrap_or(""),
+        helo: fields.optional_text("helo")?.unwrap_or(""),
         receiver: fields.optional_text("receiver")?,
-        now: fields.optional_time("now")?.unwrap_or(Wall::from_unix(0)),
+        now: Wall::from_unix(fields.optional_time("now")?.unwrap_or(0)),
         explain: true,
     };
     let report = Check::new(&request).run(|question| dns.answer(question));
+    let mechanism = report.mechanism.as_ref();
     Ok(json!({
         "result": report.result.as_str(),
-        "mechanism": report.mechanism.as_ref().map(|m| m.term.to_string()),
+        "mechanism": mechanism.map(|m| &m.term),
         "explanation": report.explanation,
         "lookups": report.lookups,
         "void_lookups": report.void_lookups,
-        "error": report.error.as_ref().map(ToString::to_string),
+        "error": report.error.map(|error| error.to_string()),
         "domain": report.domain,
-        "record_domain": report.mechanism.as_ref().map(|m| m.domain.to_string()),
+        "mechanism_domain": mechanism.map(|m| &m.domain),
+        "included": report.included.map(|m| m.term),
     }))
 }
