@@ -184,8 +184,9 @@ impl Books {
                 "m{key}-{recipient} waits {waits} s after attempt {attempts}, not {low} to {latest} s"
             ));
         }
-        // A wish is followed, unless the message's life is over by then.
-        let with_jitter = Duration::from_secs_f64(hinted * (1.0 + jitter) + 0.01);
+        // A wish is followed, unless the message's life is over by then. How long it was to be held is
+        // kept in whole seconds, and its life may end so much earlier.
+        let with_jitter = Duration::from_secs_f64(hinted * (1.0 + jitter) + 1.01);
         if waits + 0.01 < hinted && now + with_jitter < expires {
             return Err(format!(
                 "m{key}-{recipient} waits {waits} s, and the receiver wants {hinted} s"
