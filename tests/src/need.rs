@@ -160,42 +160,6 @@ pub fn perl_module(module: &str, package: &str) -> bool {
     found
 }
 
-/// A Python with these packages from PyPI, in an environment of its own below the target
-/// directory; otherwise prints `skipped: needs X`.
-#[must_use]
-pub fn python_packages(name: &str, packages: &[&str]) -> Option<PathBuf> {
-    if !need(&["python3"]) {
-        return None;
-    }
-    // target/<profile>/deps/<test>
-    let test = std::env::current_exe().ok()?;
-    let home = test.ancestors().nth(3)?.join("python").join(name);
-    let python = home.join("bin/python3");
-    let done = home.join("installed");
-    std::fs::create_dir_all(&home).ok()?;
-    let lock = File::create(home.join("lock")).ok()?;
-    // SAFETY: the descriptor is open as long as `lock`.
-    unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX) };
-    let run = |command: &mut Command| {
-        let quiet = command.stdin(Stdio::null()).stdout(Stdio::null());
-        quiet
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|s| s.success())
-    };
-    let made = done.is_file()
-        || (run(Command::new("python3").args(["-m", "venv"]).arg(&home))
-            && run(Command::new(&python)
-                .args(["-m", "pip", "install", "--quiet"])
-                .args(packages))
-            && std::fs::write(&done, packages.join("\n")).is_ok());
-    if !made {
-        skip(&packages.join(", "));
-        return None;
-    }
-    Some(python)
-}
-
 fn may_install() -> bool {
     // SAFETY: geteuid only reads.
     unsafe { libc::geteuid() == 0 && find("apt-get").is_some() }

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use courser_tests::client::{Client, submit};
 use courser_tests::dns::Nsd;
 use courser_tests::eventually;
-use courser_tests::need::{need, perl_module, python_packages};
+use courser_tests::need::{need, perl_module, python};
 use courser_tests::receiver::{Answer, Receiver};
 use courser_tests::server::{Server, run, scratch, smart_host};
 
@@ -182,7 +182,7 @@ pub(crate) fn other_verifiers_agree() {
         return;
     }
     let world = world("");
-    let python = python_packages("dkimpy", &["dkimpy", "pynacl", "dnspython"]);
+    let interpreter = python(&["dkimpy", "pynacl", "dnspython"]);
     let perl = perl_module("Mail::DKIM::Verifier", "libmail-dkim-perl");
     let opendkim = opendkim(&world);
     let port = world.nsd.address.port().to_string();
@@ -202,7 +202,7 @@ pub(crate) fn other_verifiers_agree() {
             &head[..head.len().min(400)]
         );
         assert_eq!(head.matches("DKIM-Signature: ").count(), 2, "{name}");
-        if let Some(python) = &python {
+        if let Some(python) = &interpreter {
             let mut command = Command::new(python);
             let said = filter(command.args(["-c", DKIMPY, &port]), &mail.content);
             assert_eq!(said.trim(), "pass pass", "dkimpy, {name}");
