@@ -8,6 +8,7 @@
 //! | [`server`] | submission sessions |
 //! | [`client`] | delivery sessions |
 //! | [`scheduler`] | deliveries that wait for their turn |
+//! | [`dkim`] | messages to sign and to verify |
 //! | [`dns`] | a resolver and its server |
 //! | [`mail`] | header fields and reports |
 //! | [`spf`] | a record of a usual size, and the DNS around it |
@@ -20,6 +21,7 @@
 pub mod callgrind;
 pub mod cases;
 pub mod client;
+pub mod dkim;
 pub mod dns;
 pub mod events;
 pub mod mail;
