@@ -1,10 +1,12 @@
 """Postfix with opendkim as its milter, signing each message with RSA-2048. Needs root."""
 
 import importlib.util
+import socket
 import subprocess
+import time
 from pathlib import Path
 
-from measure.system import Failure, find, free_port, stop, wait_for
+from measure.system import Failure, find, free_port, stop
 
 HERE = Path(__file__).resolve().parent
 spec = importlib.util.spec_from_file_location("server_postfix_plain", HERE / "postfix.py")
@@ -54,10 +56,17 @@ class Server(postfix.Server):
         command = [find("opendkim"), "-f", "-x", self.setup.home / "opendkim.conf"]
         self.opendkim = group.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         log.close()
-        try:
-            wait_for(("127.0.0.1", self.port), process=self.opendkim)
-        except Failure as failure:
-            raise Failure(f"{failure}\n{(self.setup.home / 'opendkim.log').read_text()}") from None
+        # A milter says nothing until it is spoken to.
+        end = time.monotonic() + 10
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                break
+            except OSError:
+                if time.monotonic() > end or self.opendkim.poll() is not None:
+                    log = (self.setup.home / "opendkim.log").read_text()
+                    raise Failure(f"opendkim doesn't start:\n{log}") from None
+                time.sleep(0.05)
         super().start(group)
 
     def stop(self):
