@@ -4,7 +4,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use base64ct::{Base64, Encoding};
 use courser_tests::client::{Client, submit};
+use courser_tests::clock::unix_and;
 use courser_tests::dns::Nsd;
 use courser_tests::eventually;
 use courser_tests::need::{need, perl_module, python};
@@ -391,4 +393,104 @@ pub(crate) fn only_the_authors_keys_sign() {
         .expect("a notification");
     assert!(dsn.text().contains("d=esp.test"), "{}", dsn.text());
     server.stop();
+}
+
+/// Messages that dkimpy and Courser sign for each other, unless `DKIM_MESSAGES` says another number.
+const CROSS_MESSAGES: u64 = 60;
+
+pub(crate) fn dkimpy_and_courser_sign_for_each_other() {
+    let Some(interpreter) = python(&["dkimpy", "pynacl", "dnspython"]) else {
+        return;
+    };
+    let dir = scratch();
+    let rsa = dir.path().join("rsa.pem");
+    keygen(&rsa, "example.com", "rsa", "rsa");
+    let ed = dir.path().join("ed.seed");
+    // RFC 8463 A.2.
+    std::fs::write(&ed, "nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=\n").expect("a scratch file");
+    let record = |file: &Path| {
+        let out = run(&["dkim", "record", "--file", &file.display().to_string()]);
+        String::from_utf8_lossy(&out.stdout).trim().to_owned()
+    };
+    let messages = courser_tests::setting("DKIM_MESSAGES", CROSS_MESSAGES).to_string();
+    let seed = courser_tests::setting("DKIM_SEED", 1).to_string();
+    let out = Command::new(interpreter)
+        .args(["-c", include_str!("dkim/cross.py")])
+        .arg(courser_tests::server::program())
+        .arg(&rsa)
+        .args([record(&rsa), record(&ed), seed, messages])
+        .output()
+        .expect("python starts");
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert!(
+        out.status.success() && !said.contains("WRONG"),
+        "{said}\n{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    courser_tests::say(&format!(
+        "dkimpy and Courser: {}\n",
+        said.trim().replace('\n', "; ")
+    ));
+}
+
+pub(crate) fn what_opendkim_signs_is_verified() {
+    if !need(&["opendkim"]) {
+        return;
+    }
+    let dir = scratch();
+    let key = dir.path().join("rsa.pem");
+    keygen(&key, "sender.test", "r", "rsa");
+    let out = run(&["dkim", "record", "--file", &key.display().to_string()]);
+    let record = String::from_utf8_lossy(&out.stdout).trim().to_owned();
+    let mut checked = 0;
+    for canonicalization in [
+        "simple/simple",
+        "simple/relaxed",
+        "relaxed/simple",
+        "relaxed/relaxed",
+    ] {
+        let conf = dir.path().join("opendkim.conf");
+        let text = format!(
+            "Mode s\nDomain sender.test\nSelector r\nKeyFile {}\nCanonicalization {canonicalization}\n\
+             SignatureAlgorithm rsa-sha256\nSyslog no\nRequireSafeKeys no\n",
+            key.display()
+        );
+        std::fs::write(&conf, text).expect("a scratch file");
+        for (name, message) in odd_messages() {
+            // Without these it signs nothing.
+            let mut whole =
+                b"Date: Fri, 27 Nov 2026 10:00:00 +0000\r\nMessage-ID: <1@sender.test>\r\n"
+                    .to_vec();
+            whole.extend_from_slice(&message);
+            let file = dir.path().join("message.eml");
+            std::fs::write(&file, &whole).expect("a scratch file");
+            let mut command = Command::new(courser_tests::need::find("opendkim").expect("found"));
+            let said = filter(command.arg("-x").arg(&conf).arg("-t").arg(&file), b"");
+            let at = said.find("DKIM-Signature:");
+            let at = at.unwrap_or_else(|| panic!("{name}: opendkim signs nothing: {said}"));
+            let field = said[at..]
+                .trim_end()
+                .replace("\r\n", "\n")
+                .replace('\n', "\r\n");
+            let signed = [field.as_bytes(), b"\r\n", &whole].concat();
+            let question = serde_json::json!({
+                "message_b64": Base64::encode_string(&signed),
+                "now": unix_and(0),
+                "dns": {"r._domainkey.sender.test": {"TXT": [&record]}},
+            });
+            let mut command = Command::new(courser_tests::server::program());
+            let said = filter(
+                command.args(["eval", "dkim"]),
+                format!("{question}\n").as_bytes(),
+            );
+            assert!(
+                said.contains("\"result\":\"pass\""),
+                "{name}, {canonicalization}: {said}"
+            );
+            checked += 1;
+        }
+    }
+    courser_tests::say(&format!(
+        "signed by opendkim, verified here: {checked} messages\n"
+    ));
 }

@@ -80,6 +80,8 @@ fn main() -> ExitCode {
             keys_are_checked_against_dns,
             keys_that_are_no_good_keep_it_from_starting_and_from_reloading,
             only_the_authors_keys_sign,
+            dkimpy_and_courser_sign_for_each_other,
+            what_opendkim_signs_is_verified,
         }
         differential: {
             postfix_and_courser_take_the_same,
