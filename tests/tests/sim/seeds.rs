@@ -1,7 +1,13 @@
 //! Seeds that found something. Each is run again and again.
 
 /// The seed, and what it found.
-pub(crate) const FOUND: &[(u64, &str)] = &[(
-    18157,
-    "two shards whose answers of DNS differed handed a domain's mail to each other without end",
-)];
+pub(crate) const FOUND: &[(u64, &str)] = &[
+    (
+        18157,
+        "two shards whose answers of DNS differed handed a domain's mail to each other without end",
+    ),
+    (
+        61234,
+        "a lane was flushed while a session of it got through: its mail was flushed and given back without end",
+    ),
+];

@@ -48,7 +48,14 @@ impl Scheduler {
                 if !core::mem::take(&mut d.hold) {
                     match lane {
                         Some(lane) => self.put_back(now, lane, id),
-                        None => self.place(now, id),
+                        None => {
+                            self.place(now, id);
+                            // Given back by the caller, it would be flushed again and again.
+                            let d = &self.deliveries[id];
+                            if d.state == State::Queued {
+                                self.stop_flushing(now, self.flows.lane_of(d));
+                            }
+                        }
                     }
                 }
             }
@@ -460,6 +467,18 @@ impl Scheduler {
         } else {
             self.settle(id, Cause::RouteFailed);
         }
+    }
+
+    /// What is left in a lane stays there.
+    pub(super) fn stop_flushing(&mut self, now: Instant, n: u32) {
+        let lane = &mut self.lanes[n];
+        if !core::mem::take(&mut lane.flushing) {
+            return;
+        }
+        if !lane.evacuating {
+            self.emptying.unlink(&mut self.lanes, n);
+        }
+        self.reconsider_lane(now, n);
     }
 
     /// Takes one delivery out of a lane that is being emptied; whether there was one.

@@ -28,6 +28,8 @@ impl Scheduler {
             let lane = s.lane;
             self.enter_state(session.0, Woken);
             self.lanes[lane].failures = 0;
+            // The site can be reached after all.
+            self.stop_flushing(now, lane);
             self.reconsider_lane(now, lane);
         }
         Ok(())

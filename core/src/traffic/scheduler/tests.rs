@@ -655,3 +655,66 @@ fn a_route_that_became_known_meanwhile_stays() {
     s.enqueue(at(2), new(2)).unwrap();
     assert_eq!(actions(&mut s, at(2)), [Action::Resolve(DestId(1))]);
 }
+
+#[test]
+fn what_is_flushed_and_given_back_is_not_flushed_again() {
+    let mut s = scheduler(free());
+    for message in 1..=5 {
+        s.enqueue(at(1), new(message)).unwrap();
+    }
+    actions(&mut s, at(1));
+    s.route(DestId(1), ROUTE);
+    let all = actions(&mut s, at(1));
+    let Some(Action::Open(open)) = all.first() else {
+        panic!("{all:?}");
+    };
+    s.flush_lane(at(1), open.lane).unwrap();
+    let Some(Action::Settle(id, Cause::Flushed)) = s.poll(at(1)) else {
+        panic!("not flushed");
+    };
+    s.report(at(1), id, Report::NotTried).unwrap();
+    let all = actions(&mut s, at(1));
+    assert!(
+        !all.iter().any(|a| matches!(a, Action::Settle(..))),
+        "{all:?}"
+    );
+    assert_eq!(
+        s.lane_view(open.lane).unwrap().queued.iter().sum::<u32>(),
+        5
+    );
+}
+
+#[test]
+fn a_session_that_opens_ends_the_flush_of_its_lane() {
+    let mut s = scheduler(free());
+    for message in 1..=5 {
+        s.enqueue(at(1), new(message)).unwrap();
+    }
+    actions(&mut s, at(1));
+    s.route(DestId(1), ROUTE);
+    let opens: Vec<_> = actions(&mut s, at(1))
+        .into_iter()
+        .filter_map(|a| match a {
+            Action::Open(open) => Some(open),
+            _ => None,
+        })
+        .collect();
+    assert!(opens.len() > 1, "{opens:?}");
+    s.closed(at(1), opens[0].session, Closed::Done).unwrap();
+    s.flush_lane(at(1), opens[0].lane).unwrap();
+    assert!(matches!(
+        s.poll(at(1)),
+        Some(Action::Settle(_, Cause::Flushed))
+    ));
+    s.opened(at(1), opens[1].session).unwrap();
+    let all = actions(&mut s, at(1));
+    assert!(
+        !all.iter().any(|a| matches!(a, Action::Settle(..))),
+        "{all:?}"
+    );
+    let mut out = Vec::new();
+    assert!(matches!(
+        s.take(at(1), opens[1].session, 10, &mut out),
+        Take::Batch(_)
+    ));
+}
