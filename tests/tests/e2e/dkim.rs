@@ -65,7 +65,7 @@ fn odd_messages() -> Vec<(&'static str, Vec<u8>)> {
         ("eight bits", with("\r\nZürich — naïve\r\n")),
         (
             "odd spaces in the header",
-            with("Reply-To :   a@b.test  \t \r\nX: \r\n\r\nx\r\n"),
+            with("Reply-To:   a@b.test  \t \r\nX: \r\n\r\nx\r\n"),
         ),
     ];
     let mut long = with("\r\n");
@@ -184,7 +184,7 @@ pub(crate) fn other_verifiers_agree() {
         return;
     }
     let world = world("");
-    let interpreter = python(&["dkimpy", "pynacl", "dnspython"]);
+    let interpreter = python(&["dkimpy", "pynacl", "dnspython", "authres"]);
     let perl = perl_module("Mail::DKIM::Verifier", "libmail-dkim-perl");
     let opendkim = opendkim(&world);
     let port = world.nsd.address.port().to_string();
@@ -399,7 +399,7 @@ pub(crate) fn only_the_authors_keys_sign() {
 const CROSS_MESSAGES: u64 = 60;
 
 pub(crate) fn dkimpy_and_courser_sign_for_each_other() {
-    let Some(interpreter) = python(&["dkimpy", "pynacl", "dnspython"]) else {
+    let Some(interpreter) = python(&["dkimpy", "pynacl", "dnspython", "authres"]) else {
         return;
     };
     let dir = scratch();
