@@ -457,6 +457,10 @@ pub(crate) fn what_opendkim_signs_is_verified() {
         );
         std::fs::write(&conf, text).expect("a scratch file");
         for (name, message) in odd_messages() {
+            // A milter is told fields without the white space around them, and signs them so.
+            if name == "odd spaces in the header" && canonicalization.starts_with("simple/") {
+                continue;
+            }
             // Without these it signs nothing.
             let mut whole =
                 b"Date: Fri, 27 Nov 2026 10:00:00 +0000\r\nMessage-ID: <1@sender.test>\r\n"
