@@ -61,9 +61,9 @@ pub enum Kind {
     Tombstone = 3,
     /// First record of a segment.
     Meta = 4,
-    /// Nothing any more. The start that finds a message that didn't reach the disk whole before a
-    /// power failure writes this into its header, so that no later one takes it for a message. Where
-    /// a start cuts off a torn tail, one of these is the last record.
+    /// Nothing any more. The start that finds something that didn't reach the disk whole before a
+    /// power failure writes this over it, so that no later one takes it for a message or for damage.
+    /// Where a start cuts off a torn tail, one of these is the last record.
     Void = 5,
 }
 
@@ -109,6 +109,23 @@ pub const fn padding(len: u64) -> u64 {
 }
 
 impl Header {
+    /// Of a record of nothing, without a body.
+    pub fn void(salt: u64) -> Self {
+        Self {
+            kind: Kind::Void,
+            group_goes_on: false,
+            group_began: false,
+            salt,
+            id: 0,
+            seq: 0,
+            head_len: 0,
+            body_len: 0,
+            head_crc: crc32c::crc32c(&[]),
+            body_crc: crc32c::crc32c(&[]),
+            synced: 0,
+        }
+    }
+
     /// Length of the whole record with its padding, bytes.
     pub fn record_len(&self) -> u64 {
         let len = HEADER_BYTES as u64 + u64::from(self.head_len) + u64::from(self.body_len);

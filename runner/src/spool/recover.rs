@@ -19,8 +19,8 @@ use super::disk::write_all;
 use super::envelope::Envelope;
 use super::index::{Index, Ledger, Place};
 use super::record::{
-    Deferral, HEADER_BYTES, Header, Kind, Meta, Outcome, OutcomeKind, decode_outcomes,
-    decode_tombstone,
+    BODY_BYTES_MAX, Deferral, HEADER_BYTES, Header, Kind, Meta, Outcome, OutcomeKind,
+    decode_outcomes, decode_tombstone,
 };
 use super::segment::{Found, Scanner, SegmentName};
 use super::store::{Options, SpoolError};
@@ -331,17 +331,13 @@ impl Scanning<'_> {
                 if let Some(header) = &header {
                     self.seen(header);
                 }
-                let id = header.map(|h| h.id);
-                self.set_aside(name, path, file, from, to.min(len), kind_at(to), id);
-                if let (Some(header), true) = (header, void) {
-                    // Only the newest segments are looked at so closely that a message that didn't
-                    // reach the disk whole is told from one that did. A later start must not take
-                    // it for a message, or for the newer copy of one.
-                    let void = Header {
-                        kind: Kind::Void,
-                        ..header
-                    };
-                    self.write_header(path, file, from, void)?;
+                let (id, kind, to) = (header.map(|h| h.id), kind_at(to), to.min(len));
+                let kept = self.set_aside(name, path, file, from, to, kind, id);
+                // Only the newest segments are looked at so closely that what didn't reach the disk
+                // is told from damage, and from a message that did. A later start must take it for
+                // neither, nor for the newer copy of a message.
+                if void || (kept && kind == DamageKind::NotSynced) {
+                    self.make_void(name, path, file, from, to, header)?;
                 }
                 if let Some(account) = self.scan.ledger.segments.get_mut(&name.number) {
                     account.urgent = true;
@@ -361,22 +357,38 @@ impl Scanning<'_> {
         Ok(Ok(synced))
     }
 
+    /// Puts a record of nothing over bytes that are none, where it fits.
+    fn make_void(
+        &self,
+        name: SegmentName,
+        path: &Path,
+        file: &File,
+        from: u64,
+        to: u64,
+        header: Option<Header>,
+    ) -> Result<(), SpoolError> {
+        let room = to.saturating_sub(from).checked_sub(HEADER_BYTES as u64);
+        let fits = room.filter(|n| *n <= BODY_BYTES_MAX);
+        let Some(body_len) = fits.and_then(|n| u32::try_from(n).ok()) else {
+            return Ok(());
+        };
+        let void = Header {
+            id: header.map_or(0, |h| h.id),
+            seq: header.map_or(0, |h| h.seq),
+            synced: header.map_or(0, |h| h.synced),
+            body_len,
+            ..Header::void(name.salt)
+        };
+        self.write_header(path, file, from, void)
+    }
+
     /// Marks where a tail was cut off: behind damage there is still a record, so that it isn't taken
     /// for a torn tail next time, with the rest of its group in front; and how far the segment is
     /// synced is still known, so that damage there isn't taken for what was never acknowledged.
     fn mark_end(&mut self, name: SegmentName, path: &Path, file: &File, end: u64, synced: u64) {
         let mark = Header {
-            kind: Kind::Void,
-            group_goes_on: false,
-            group_began: false,
-            salt: name.salt,
-            id: 0,
-            seq: 0,
-            head_len: 0,
-            body_len: 0,
-            head_crc: crc32c::crc32c(&[]),
-            body_crc: crc32c::crc32c(&[]),
             synced: (synced.min(end) / super::record::ALIGN as u64) as u32,
+            ..Header::void(name.salt)
         };
         match self.write_header(path, file, end, mark) {
             Ok(()) => self.scan.ledger.grew(name.number, HEADER_BYTES as u64),
