@@ -1,5 +1,8 @@
 //! DKIM against published vectors, and both ways against itself.
 
+#[path = "common/vectors.rs"]
+mod shared;
+
 use base64ct::{Base64, Encoding};
 use courser_core::auth::Evaluate;
 use courser_core::auth::canon::{Canon, field as canonical_field};
@@ -16,22 +19,9 @@ use courser_core::limits::DKIM_SIGNATURES_MAX;
 use courser_core::mail::header::Header;
 use courser_core::time::Wall;
 use proptest::prelude::*;
+use shared::vectors;
 use std::collections::HashMap;
 use std::fs;
-use std::path::PathBuf;
-
-/// The folder of shared vectors, or `None` with a word about it.
-fn vectors(name: &str) -> Option<PathBuf> {
-    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/vectors");
-    let found = [beside, "/work/shared/vectors"]
-        .iter()
-        .map(|dir| PathBuf::from(dir).join(name))
-        .find(|path| path.exists());
-    if found.is_none() {
-        println!("skipped: needs ../shared/vectors/{name}");
-    }
-    found
-}
 
 /// Files have LF, messages CRLF.
 fn crlf(text: &[u8]) -> Vec<u8> {

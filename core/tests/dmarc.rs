@@ -1,21 +1,15 @@
 //! DMARC records and organizational domains against published vectors.
 
+#[path = "common/vectors.rs"]
+mod shared;
+
 use courser_core::auth::dmarc::{Record, psl};
 use courser_core::dns::Name;
 use std::fs;
-use std::path::PathBuf;
 
 /// A shared vector file, or `None` with a word about it.
 fn vectors(name: &str) -> Option<String> {
-    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/vectors");
-    let path = [beside, "/work/shared/vectors"]
-        .iter()
-        .map(|dir| PathBuf::from(dir).join(name))
-        .find(|path| path.exists());
-    if path.is_none() {
-        println!("skipped: needs ../shared/vectors/{name}");
-    }
-    path.map(|path| fs::read_to_string(path).unwrap())
+    shared::vectors(name).map(|path| fs::read_to_string(path).unwrap())
 }
 
 /// A domain and its registrable domain, `None` where there is none.

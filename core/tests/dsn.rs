@@ -1,5 +1,8 @@
 //! Delivery reports of the wild are read, and ours are read by others.
 
+#[path = "common/vectors.rs"]
+mod shared;
+
 use courser_core::feedback::verdict::{Class, Rules};
 use courser_core::mail::address::Mailbox;
 use courser_core::mail::dsn::{
@@ -9,22 +12,11 @@ use courser_core::smtp::command::Ret;
 use courser_core::smtp::reply::{EnhancedCode, Reply, ReplyCode};
 use courser_core::time::Wall;
 use serde_json::Value;
+use shared::vectors;
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
-
-/// The folder of real bounces, or a word that the test was skipped.
-fn bounces() -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors/bounces");
-    let found = [beside, "/work/shared/vectors/bounces".into()]
-        .into_iter()
-        .find(|p| p.join("expected.json").is_file());
-    if found.is_none() {
-        println!("skipped: needs ../shared/vectors");
-    }
-    found
-}
 
 /// What sisimai says of one recipient.
 struct Expected {
@@ -72,7 +64,9 @@ fn reports(folder: &Path) -> Vec<(String, Vec<RecipientStatus>, Vec<Expected>)> 
 
 #[test]
 fn real_reports_are_read() {
-    let Some(folder) = bounces() else { return };
+    let Some(folder) = vectors("bounces") else {
+        return;
+    };
     let reports = reports(&folder);
     let (mut recipients, mut status, mut total) = (0, 0, 0);
     for (file, seen, expected) in &reports {
@@ -145,7 +139,9 @@ fn classes(reason: &str) -> &'static [Class] {
 
 #[test]
 fn verdicts_on_real_reports() {
-    let Some(folder) = bounces() else { return };
+    let Some(folder) = vectors("bounces") else {
+        return;
+    };
     let rules = Rules::built_in();
     let (mut total, mut permanence) = (0, 0);
     let (mut classed, mut agreed) = (0, 0);

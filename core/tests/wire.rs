@@ -1,5 +1,8 @@
 //! The wire files against published vectors, and commands read back as they were written.
 
+#[path = "common/vectors.rs"]
+mod shared;
+
 use courser_core::limits::COMMAND_LINE_BYTES_MAX;
 use courser_core::mail::address::{Mailbox, ReversePath};
 use courser_core::smtp::command::{
@@ -11,21 +14,8 @@ use courser_core::smtp::xtext::{Utf8AddrXtext, Xtext};
 use courser_core::time::Wall;
 use proptest::option::of;
 use proptest::prelude::*;
+use shared::vectors;
 use std::fs;
-use std::path::PathBuf;
-
-/// The folder of shared vectors, or `None` with a word about it.
-fn vectors(name: &str) -> Option<PathBuf> {
-    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/vectors");
-    let found = [beside, "/work/shared/vectors"]
-        .iter()
-        .map(|dir| PathBuf::from(dir).join(name))
-        .find(|path| path.exists());
-    if found.is_none() {
-        println!("skipped: needs ../shared/vectors/{name}");
-    }
-    found
-}
 
 /// Where we don't agree with isemail, and why.
 const EXCEPTIONS: [(&str, &str); 1] = [(

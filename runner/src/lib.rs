@@ -10,6 +10,7 @@
 //! | [`route`] | Plan |
 //! | [`session`] | Outcome |
 //! | [`feedback`], [`events`] | Event |
+//! | [`memory`] | how much it takes, and what is given back |
 //! | [`net`] | sockets, the ring and the clock |
 //! | [`sink`] | modelled receivers, for tests |
 //! | [`demo`] | all of it at work on one machine |
@@ -24,6 +25,7 @@ pub mod events;
 pub mod feedback;
 pub mod intake;
 pub mod logging;
+pub mod memory;
 pub mod net;
 pub mod queue;
 pub mod route;

@@ -7,7 +7,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -26,12 +26,13 @@ use crate::events::{Event, EventKind, EventLog};
 use crate::intake::clients::Clients;
 use crate::intake::smtp::Entrance;
 use crate::logging::LogHandle;
+use crate::memory::{Trim, resident_bytes};
 use crate::net::tcp::BoundListener;
 use crate::queue::providers::Providers;
 use crate::shard::control::ShardStatus;
 use crate::shard::shared::{Mail, Shared};
 use crate::shard::{self, admit};
-use crate::sign::{KeyFault, Keys};
+use crate::sign::Keys;
 use crate::spool::{SpoolState, Store};
 
 /// How often the spool's state is looked at.
@@ -70,8 +71,7 @@ pub fn run(path: &Path, config: Config, logging: LogHandle) -> anyhow::Result<()
         signal(SignalKind::hangup())?
     };
     let control = ControlServer::bind(&config.server.control_socket)?;
-    let keys = Keys::load(&config.dkim).map_err(|faults| anyhow::anyhow!(in_lines(&faults)))?;
-    let keys = Arc::new(keys);
+    let keys = Arc::new(Keys::load(&config.dkim)?);
     let mut doors = bind(&config, shards)?;
     // The spool's lock comes before the event files: a second server must not touch them.
     let (spool, recovery) = Store::open(&config.spool.dir, config.spool.options())?;
@@ -149,7 +149,6 @@ pub fn run(path: &Path, config: Config, logging: LogHandle) -> anyhow::Result<()
         shared: shared.clone(),
         pong,
         path: path.to_owned(),
-        recovered: messages > 0,
         logging,
         entrances: doors.iter().map(|d| d.0.clone()).collect(),
     });
@@ -179,11 +178,6 @@ pub fn run(path: &Path, config: Config, logging: LogHandle) -> anyhow::Result<()
     log.close();
     tracing::info!(%reason, deliveries = rest, "stopped");
     trouble.map_or(Ok(()), Err)
-}
-
-fn in_lines(faults: &[KeyFault]) -> String {
-    let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
-    lines.join("\n")
 }
 
 /// Entrances with one bound listener for each shard.
@@ -323,8 +317,7 @@ async fn control_plane(
     let mut looks = tokio::time::interval(LOOK);
     let mut reason = String::new();
     let mut drain_ends: Option<tokio::time::Instant> = None;
-    let mut recovers = plane.recovered;
-    let mut trim = Trim::new();
+    let mut trim = Trim::default();
     loop {
         let begin = tokio::select! {
             _ = term.recv() => Some("SIGTERM"),
@@ -376,70 +369,12 @@ async fn control_plane(
             break;
         }
         tell_of_spool(&shared).await;
-        if recovers && shared.inboxes.iter().all(|i| i.is_empty()) {
-            recovers = false;
-            trim.now();
-        }
         trim.when_grown();
     }
     tell_of_spool(&shared).await;
     let _ = stop.send(());
     let _ = tokio::time::timeout(Duration::from_secs(2), serving).await;
     Ok(reason)
-}
-
-/// Gives memory back that was needed for a moment: the allocator would keep it, in the arena of each
-/// thread, and with a large queue that is a third of all.
-struct Trim {
-    looked: tokio::time::Instant,
-    /// Resident bytes after the last time; nothing while it runs.
-    resident: Arc<AtomicU64>,
-}
-
-/// How often it is looked whether there is something to give back.
-const TRIM_LOOK: Duration = Duration::from_secs(5);
-/// Less growth than this isn't worth it, bytes.
-const TRIM_BYTES_MIN: u64 = 8 << 20;
-
-impl Trim {
-    fn new() -> Self {
-        Self {
-            looked: tokio::time::Instant::now(),
-            resident: Arc::new(resident_bytes().into()),
-        }
-    }
-
-    fn now(&mut self) {
-        self.looked = tokio::time::Instant::now();
-        if self.resident.swap(0, Ordering::AcqRel) == 0 {
-            return;
-        }
-        let after = self.resident.clone();
-        tokio::task::spawn_blocking(move || {
-            give_memory_back();
-            after.store(resident_bytes().max(1), Ordering::Release);
-        });
-    }
-
-    /// After memory has grown by a tenth: while a queue fills, that happens a few times in all.
-    fn when_grown(&mut self) {
-        if self.looked.elapsed() < TRIM_LOOK {
-            return;
-        }
-        self.looked = tokio::time::Instant::now();
-        let last = self.resident.load(Ordering::Acquire);
-        if resident_bytes() > last + (last / 10).max(TRIM_BYTES_MIN) {
-            self.now();
-        }
-    }
-}
-
-fn give_memory_back() {
-    // SAFETY: it takes no pointer, and only unused pages are given back.
-    #[cfg(target_env = "gnu")]
-    unsafe {
-        libc::malloc_trim(0)
-    };
 }
 
 /// What became of the spool since this was told last.
@@ -470,8 +405,6 @@ struct Plane {
     shared: Arc<Shared>,
     pong: Pong,
     path: PathBuf,
-    /// Whether there was something in the spool at the start.
-    recovered: bool,
     logging: LogHandle,
     entrances: Vec<Arc<Entrance>>,
 }
@@ -626,10 +559,10 @@ impl Plane {
         let keys = match Keys::load(&new.dkim) {
             Ok(keys) => keys,
             Err(faults) => {
-                let text = in_lines(&faults);
-                let each = faults.iter().map(ToString::to_string).collect();
+                let each = faults.0.iter().map(ToString::to_string).collect();
                 self.tell_reload(false, Vec::new(), each);
-                return Response::error(text, "the old configuration and keys stay in force");
+                let right = "the old configuration and keys stay in force";
+                return Response::error(faults.to_string(), right);
             }
         };
         let old = self.shared.config();
@@ -765,21 +698,4 @@ fn event_is_meant(event: &Event, filter: &Filter) -> bool {
             .state
             .unwrap_or(crate::control::protocol::DeliveryState::InFlight),
     })
-}
-
-/// Resident memory of this process.
-fn resident_bytes() -> u64 {
-    static PAGE: AtomicU64 = AtomicU64::new(0);
-    if PAGE.load(Ordering::Relaxed) == 0 {
-        // SAFETY: sysconf only reads.
-        PAGE.store(
-            unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.max(4096) as u64,
-            Ordering::Relaxed,
-        );
-    }
-    let pages = std::fs::read_to_string("/proc/self/statm")
-        .ok()
-        .and_then(|s| s.split_whitespace().nth(1)?.parse::<u64>().ok())
-        .unwrap_or(0);
-    pages * PAGE.load(Ordering::Relaxed)
 }

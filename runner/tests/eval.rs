@@ -1,12 +1,15 @@
 //! `courser eval`: each kind on published vectors and on what a person may get wrong, and the
 //! program's lines in and out.
 
+#[path = "../../core/tests/common/vectors.rs"]
+mod shared;
+
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use courser::cli::eval::{KINDS, LINE_BYTES_MAX, answer, answer_all};
 use serde_json::{Value, json};
+use shared::vectors;
 
 fn eval(kind: &str, input: Value) -> Value {
     let kind = KINDS.iter().find(|k| k.name == kind).unwrap();
@@ -17,19 +20,6 @@ fn error(kind: &str, input: Value) -> String {
     let answer = eval(kind, input);
     assert_eq!(answer.as_object().unwrap().len(), 1, "{answer}");
     answer["error"].as_str().unwrap().to_owned()
-}
-
-/// A shared vector file or folder, or `None` with a word about it.
-fn vectors(name: &str) -> Option<PathBuf> {
-    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/vectors");
-    let found = [beside, "/work/shared/vectors"]
-        .iter()
-        .map(|dir| PathBuf::from(dir).join(name))
-        .find(|path| path.exists());
-    if found.is_none() {
-        println!("skipped: needs ../shared/vectors/{name}");
-    }
-    found
 }
 
 #[test]

@@ -1,5 +1,9 @@
 //! One test for each row of the receivers' table, and the rules' own promises.
 
+#[path = "../../tests/common/vectors.rs"]
+mod shared;
+
+use self::shared::vectors;
 use super::rules::BUILT_IN;
 use super::verdict::*;
 use crate::smtp::reply::{EnhancedCode, Reply, ReplyCode};
@@ -478,19 +482,6 @@ fn replies_seen_in_the_wild() {
         }
     }
     assert!(seen > 30, "only {seen} replies read");
-}
-
-/// The folder of public vectors beside the repository, or a word that the test was skipped.
-fn vectors(name: &str) -> Option<std::path::PathBuf> {
-    let beside = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors");
-    let found = [beside, "/work/shared/vectors".into()]
-        .into_iter()
-        .map(|p| p.join(name))
-        .find(|p| p.is_dir());
-    if found.is_none() {
-        std::println!("skipped: needs ../shared/vectors");
-    }
-    found
 }
 
 const STAGES: [Stage; 7] = [Connect, Greeting, Hello, Mail, Rcpt, Data, Body];

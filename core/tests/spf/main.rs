@@ -5,5 +5,7 @@ mod cases;
 mod properties;
 mod reports;
 mod rfc;
+#[path = "../common/vectors.rs"]
+mod shared;
 mod vectors;
 mod zone;

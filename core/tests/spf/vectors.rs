@@ -3,23 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
 
 use courser_core::auth::spf::Record;
 use serde_json::Value;
 
+use crate::shared::vectors;
 use crate::zone::Zone;
-
-fn vectors(folder: &str) -> Option<PathBuf> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../../shared/vectors")
-        .join(folder);
-    if path.exists() {
-        return Some(path);
-    }
-    println!("skipped: no test vectors at {}", path.display());
-    None
-}
 
 /// Cases whose expected result is not that of RFC 7208, and what is.
 const DIFFERENT: &[(&str, &str, &str)] = &[

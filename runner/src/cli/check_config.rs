@@ -32,10 +32,7 @@ pub fn run(args: Args, out: &mut dyn Write) -> Outcome {
         return Ok(out.write_all(EXAMPLE.as_bytes())?);
     }
     let config = config::load(&args.file).map_err(Failure::from)?;
-    let keys = Keys::load(&config.dkim).map_err(|faults| {
-        let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
-        anyhow::anyhow!(lines.join("\n"))
-    })?;
+    let keys = Keys::load(&config.dkim)?;
     writeln!(out, "{}: right", args.file.display())?;
     summary(&config, out)?;
     signatures(&keys, out)?;

@@ -132,10 +132,7 @@ pub fn run(args: Args, out: &mut dyn Write) -> Outcome {
 impl Which {
     fn keys(&self) -> Result<(config::Config, Keys), Failure> {
         let config = config::load(&self.config)?;
-        let keys = Keys::load(&config.dkim).map_err(|faults| {
-            let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
-            Failure::new(lines.join("\n"))
-        })?;
+        let keys = Keys::load(&config.dkim)?;
         if !keys.iter().any(|k| self.wants(k)) {
             let of = self
                 .domain

@@ -34,6 +34,7 @@ use std::process::ExitCode;
 
 use crate::config::LoadError;
 use crate::control::ClientError;
+use crate::sign::KeyFaults;
 
 /// Exit codes, for `--help`.
 pub const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong command line, \
@@ -71,6 +72,15 @@ impl From<LoadError> for Failure {
         Self {
             code: 3,
             message: error.to_string(),
+        }
+    }
+}
+
+impl From<KeyFaults> for Failure {
+    fn from(faults: KeyFaults) -> Self {
+        Self {
+            code: 3,
+            message: faults.to_string(),
         }
     }
 }

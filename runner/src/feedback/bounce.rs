@@ -194,9 +194,10 @@ impl Shard {
         let id = self.spool().next_id();
         let records: Vec<Record> = notices.iter().map(Notice::record).collect();
         let (mut fields, mut content) = self.write_notification(message, notices, id, &original);
-        let signatures = self.shared().keys().signatures_of(&content, clock::wall());
-        if !signatures.is_empty() {
-            content.splice(0..0, signatures);
+        let keys = self.shared().keys();
+        if !keys.is_empty() {
+            let _turn = self.turn_to_sign().await;
+            content.splice(0..0, keys.signatures_of(&content, clock::wall()));
             fields.body_len = content.len() as u64;
         }
         match fields.encode() {

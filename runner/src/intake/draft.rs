@@ -326,6 +326,10 @@ impl Draft {
                 shift = at;
             }
         }
+        if shift > content.len() / 4 + 1024 {
+            content.drain(..shift);
+            shift = 0;
+        }
         self.fields.eight_bit = !content[shift..].is_ascii();
         if content.capacity() - content.len() > content.len() / 4 + 1024 {
             content.shrink_to_fit();
@@ -537,6 +541,86 @@ mod tests {
         kept
     }
 
+    /// So many RSA keys of example.org, and what DNS says of them.
+    fn keys(count: usize) -> (Arc<Keys>, Vec<u8>) {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("example.org");
+        std::fs::create_dir(&folder).unwrap();
+        let pem = include_str!("../../../core/src/auth/dkim/test-rsa-2048.pem");
+        for n in 0..count {
+            let file = folder.join(format!("s{n}.pem"));
+            std::fs::write(&file, pem).unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        let text = format!(
+            "hostname = \"mail.example.org\"\ndkim.dir = \"{}\"\n",
+            dir.path().display()
+        );
+        let config = crate::config::parse(&text, "test").unwrap();
+        let keys = Keys::load(&config.dkim).unwrap();
+        let record = keys.iter().next().map(|k| k.record.to_string());
+        (Arc::new(keys), record.unwrap_or_default().into_bytes())
+    }
+
+    /// What comes of a message that came in pieces: its content, and how many signatures of it are
+    /// good.
+    fn signed(message: &[u8], piece: usize, keys: &Arc<Keys>, record: &[u8]) -> (Vec<u8>, usize) {
+        use courser_core::auth::Evaluate;
+        use courser_core::auth::dkim::{Status, Verifier};
+        use courser_core::dns::{Outcome, Records};
+
+        let (config, origin) = (config(), origin(true));
+        let sender = ReversePath::parse("a@b.example").unwrap();
+        let mut draft = Draft::new(
+            7,
+            &sender,
+            &MailParams::default(),
+            &origin,
+            1_700_000_000_000,
+        );
+        draft.begin_content(None, "mail.example.org", &origin, keys);
+        message.chunks(piece).for_each(|p| draft.push(p));
+        let content = draft
+            .finish(&config, &config.listeners[0], &origin)
+            .unwrap();
+        assert_eq!(draft.fields.body_len, content.len() as u64);
+        let (header, body) = Header::of(&content).unwrap();
+        let mut verifier = Verifier::new(header, Wall::from_unix(1_700_000_060));
+        verifier.update(body);
+        let report = verifier
+            .finish()
+            .run(|_| Outcome::Found(Records::Txt([record.into()].into())));
+        let good = report
+            .signatures
+            .iter()
+            .filter(|s| s.status == Status::Pass);
+        let count = good.count();
+        assert_eq!(count, report.signatures.len(), "{report:?}");
+        (content.to_vec(), count)
+    }
+
+    #[test]
+    fn signatures_are_those_of_what_goes_out() {
+        let message =
+            b"X-Courser-Tenant: t\r\nFrom: a@news.example.org\r\nSubject: x\r\n\r\nhello  \r\n\r\n";
+        // More of them than there is room for, and none.
+        for count in [1, 2, 5] {
+            let (keys, record) = keys(count);
+            for piece in [1, 7, 1000] {
+                let (content, good) = signed(message, piece, &keys, &record);
+                assert_eq!(good, count);
+                assert!(content.starts_with(b"DKIM-Signature: "));
+                assert!(content.ends_with(b"\r\nSubject: x\r\n\r\nhello  \r\n\r\n"));
+            }
+        }
+        let (keys, record) = keys(2);
+        let others = b"From: a@example.net\r\n\r\nx\r\n";
+        let (content, good) = signed(others, 7, &keys, &record);
+        assert_eq!(good, 0);
+        assert!(content.starts_with(b"Received: "));
+    }
+
     proptest! {
         #[test]
         fn cutting_in_place_is_cutting_by_lines(
@@ -567,6 +651,24 @@ mod tests {
                 String::from_utf8(without_tags(message.as_bytes())).unwrap()
             );
             prop_assert_eq!(fields.eight_bit, !content.is_ascii());
+        }
+
+        #[test]
+        fn any_message_in_any_pieces_is_signed_as_it_goes_out(
+            lines in proptest::collection::vec(
+                prop_oneof![
+                    Just("X-Courser-Campaign: c\r\n"), Just("X: a\r\n  b \r\n"), Just("no field\r\n"),
+                    Just("\r\n"), Just("\n"), Just(" \r\n"), Just("text \t of it\r\n"), Just("\r"), Just("."),
+                ],
+                0..10,
+            ),
+            piece in 1usize..40,
+        ) {
+            static KEYS: std::sync::OnceLock<(Arc<Keys>, Vec<u8>)> = std::sync::OnceLock::new();
+            let (keys, record) = KEYS.get_or_init(|| keys(1));
+            let message = format!("From: a@example.org\r\n{}", lines.concat());
+            let (_, good) = signed(message.as_bytes(), piece, keys, record);
+            prop_assert_eq!(good, 1);
         }
 
         #[test]

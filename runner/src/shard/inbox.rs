@@ -50,12 +50,6 @@ impl<T> Inbox<T> {
         }
     }
 
-    /// Whether nothing is there.
-    pub fn is_empty(&self) -> bool {
-        let things = self.things.lock().unwrap_or_else(PoisonError::into_inner);
-        things.is_empty()
-    }
-
     /// Takes what is there, without waiting.
     pub fn take_now(&self) -> VecDeque<T> {
         std::mem::take(&mut *self.things.lock().unwrap_or_else(PoisonError::into_inner))

@@ -83,6 +83,18 @@ pub struct KeyFault {
     pub what: String,
 }
 
+/// Everything that is wrong with the keys of a configuration; a line for each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyFaults(pub Vec<KeyFault>);
+
+impl fmt::Display for KeyFaults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+impl std::error::Error for KeyFaults {}
+
 /// The keys of a configuration.
 #[derive(Debug, Default)]
 pub struct Keys {
@@ -97,7 +109,7 @@ impl Keys {
     ///
     /// # Errors
     /// Everything that is wrong with them.
-    pub fn load(config: &Dkim) -> Result<Self, Vec<KeyFault>> {
+    pub fn load(config: &Dkim) -> Result<Self, KeyFaults> {
         let mut faults = Vec::new();
         let mut keys: Vec<Key> = Vec::new();
         let mut named: Vec<DkimKey> = config.keys.clone();
@@ -112,7 +124,7 @@ impl Keys {
                 file: config.dir.clone().unwrap_or_default(),
                 what: format!("{} keys are more than {KEYS_MAX}", named.len()),
             });
-            return Err(faults);
+            return Err(KeyFaults(faults));
         }
         for key in named {
             let wrong = |what: String| KeyFault {
@@ -137,7 +149,7 @@ impl Keys {
             }
         }
         if !faults.is_empty() {
-            return Err(faults);
+            return Err(KeyFaults(faults));
         }
         let canon = match config.canonicalization {
             Canonicalization::RelaxedRelaxed => (Canon::Relaxed, Canon::Relaxed),
@@ -484,7 +496,7 @@ mod tests {
             key("d.example", "s", &at("good.pem"), ""),
         ]
         .concat();
-        let faults = Keys::load(&config(&text)).unwrap_err();
+        let KeyFaults(faults) = Keys::load(&config(&text)).unwrap_err();
         let said: Vec<String> = faults.iter().map(ToString::to_string).collect();
         assert_eq!(said.len(), 3, "{said:?}");
         for (said, words) in said.iter().zip(["chmod 600", "PEM", "courser dkim keygen"]) {

@@ -10,4 +10,4 @@ pub mod keys;
 pub mod published;
 pub mod signer;
 
-pub use keys::{Key, KeyFault, Keys};
+pub use keys::{Key, KeyFault, KeyFaults, Keys};

@@ -16,7 +16,7 @@ use crate::shard::Shard;
 
 /// How often the records are asked for.
 const WATCH_EVERY: Duration = Duration::from_secs(3600);
-/// The first time, after the start or a reload.
+/// How long after the start or a reload.
 const WATCH_FIRST: Duration = Duration::from_secs(5);
 /// A key that begins within this time should be published by now, seconds.
 const AHEAD_S: i64 = 7 * 86_400;
@@ -80,13 +80,12 @@ pub fn published(key: &Key, outcome: &Outcome) -> Published {
 
 /// Asks for the records from time to time, for ever, and says which are not right.
 pub async fn watch(shard: Rc<Shard>) {
-    let mut wait = WATCH_FIRST;
     loop {
-        let _ = tokio::time::timeout(wait, shard.shared().keys_bell.notified()).await;
+        // A start and a reload have better things to do first.
         tokio::time::sleep(WATCH_FIRST).await;
-        let warnings = look(&shard).await;
-        shard.shared().warn_of_keys(warnings);
-        wait = WATCH_EVERY;
+        shard.shared().warn_of_keys(look(&shard).await);
+        let bell = shard.shared().keys_bell.notified();
+        let _ = tokio::time::timeout(WATCH_EVERY, bell).await;
     }
 }
 
