@@ -236,13 +236,16 @@ pub const RETRY_WAIT_S_MIN: u64 = 1;
 
 /// Tags of one tag list (RFC 6376 3.2 sets no bound; no signature has more than fifteen).
 pub const DKIM_TAGS_MAX: usize = 32;
-/// Names in one `h=` (RFC 6376 3.5 sets no bound): each of them costs a walk over the header.
+/// Names in one `h=` (RFC 6376 3.5 sets no bound): each of them costs a search.
 pub const DKIM_SIGNED_NAMES_MAX: usize = 256;
 /// Signatures of one message that are evaluated, from the top (RFC 6376 6.1 lets verifiers choose):
 /// each costs a question of DNS and a verification.
 pub const DKIM_SIGNATURES_MAX: usize = 10;
 /// Shortest RSA key that a signature may be of, bits (RFC 8301 3.2).
 pub const DKIM_VERIFY_RSA_BITS_MIN: usize = 1024;
+/// Bits of an RSA key that verifies a signature: twice what signers have, because verifying costs
+/// the square of it and the key is a stranger's.
+pub const DKIM_VERIFY_RSA_BITS_MAX: usize = 8192;
 /// Shortest RSA key that we sign with, bits (RFC 8301 3.2 says SHOULD).
 pub const DKIM_SIGN_RSA_BITS_MIN: usize = 2048;
 /// Longest RSA key that we sign with, bits: what every verifier takes (RFC 8301 3.2).

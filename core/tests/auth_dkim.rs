@@ -615,11 +615,14 @@ proptest! {
         let mut signed = signed(MESSAGE, &keys().ed25519, |o| o.header = Canon::Simple);
         let len = signed.len() - MESSAGE.len() - 2;
         let at = at.index(len);
+        let before = signed[at];
         signed[at] ^= by;
-        let folding = signed[at] ^ by;
         let report = verify(&signed, NOW, |_| txt(&keys().ed25519_record));
-        let blank = matches!(folding, b' ' | b'\t' | b'\r' | b'\n');
-        prop_assert!(report.status() != Status::Pass || blank, "{}", at);
+        // The value of b= is not in what it signs, so white space there may be other white space.
+        let value = signed.windows(5).position(|w| w == b"\r\n b=").unwrap_or(len) + 5;
+        let blank = |b| matches!(b, b' ' | b'\t' | b'\r' | b'\n');
+        let same = at >= value && blank(before) && blank(signed[at]);
+        prop_assert!(report.status() != Status::Pass || same, "{} {} {}", at, before, signed[at]);
     }
 
     #[test]

@@ -16,12 +16,12 @@
 use crate::auth::canon::{Canon, field as canonical_field};
 use crate::auth::dkim::fields::{Fields, canonical_signature};
 use crate::auth::dkim::sign::{
-    SignError, SignedField, SigningOptions, emit, emit_over, names, unsigned,
+    SignError, SignedField, SigningOptions, begins_folded, emit, emit_over, names, unsigned,
 };
 use crate::auth::dkim::signature::{Form, Signature, SignatureError, instance, signature_span};
 use crate::auth::dkim::signer::Signer;
 use crate::auth::dkim::tags::Tags;
-use crate::auth::dkim::verify::{Bodies, Checked, Reason};
+use crate::auth::dkim::verify::{Bodies, Checked, Reason, has_unsigned_from};
 use crate::auth::hash::{BodyHash, HashedBody};
 use crate::auth::{Evaluate, Step};
 use crate::dns::{Name, Outcome};
@@ -244,6 +244,7 @@ impl ArcVerifier {
         ArcValidation {
             state: self.state,
             bodies: self.bodies.finish(),
+            asked: false,
         }
     }
 }
@@ -294,6 +295,9 @@ fn links(
     let tags =
         Tags::parse(field.value()).map_err(|error| ArcReason::MessageSyntax(error.into()))?;
     let message = Signature::of(Form::ArcMessage, &tags).map_err(ArcReason::MessageSyntax)?;
+    if has_unsigned_from(fields, &message) {
+        return Err(ArcReason::Message(Reason::UnsignedFrom));
+    }
     let check = Checked::new(fields, at, &field, &tags, &message, now, bodies)
         .map_err(ArcReason::Message)?;
     checks.push((Link::Message, message.domain, check));
@@ -305,6 +309,7 @@ fn links(
 pub struct ArcValidation {
     state: State,
     bodies: Vec<BodyHash>,
+    asked: bool,
 }
 
 impl Evaluate for ArcValidation {
@@ -312,12 +317,18 @@ impl Evaluate for ArcValidation {
 
     fn step(&mut self) -> Step<ArcReport> {
         match self.state.checks.last() {
-            Some((_, _, check)) => Step::Ask(check.question()),
+            Some((_, _, check)) => {
+                self.asked = true;
+                Step::Ask(check.question())
+            }
             None => Step::Done(self.state.report.clone()),
         }
     }
 
     fn answer(&mut self, outcome: &Outcome) {
+        if !core::mem::take(&mut self.asked) {
+            return;
+        }
         let Some((link, domain, check)) = self.state.checks.pop() else {
             return;
         };
@@ -375,7 +386,7 @@ pub const ARC_FIELDS: &[SignedField<'static>] = &[
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SealError {
-    /// The latest seal says `cv=fail`: the chain ends there (5.1.2).
+    /// A seal says `cv=fail`: the chain ends there (5.1.2).
     Ended,
     /// There are [`ARC_SETS_MAX`] sets, or more.
     TooManySets,
@@ -429,6 +440,17 @@ impl ArcSet {
     }
 }
 
+/// Whether a seal says that the chain has failed, wherever it stands: what is broken is not made
+/// whole by breaking it once more.
+fn ended(fields: &Fields<'_>) -> bool {
+    fields.named(Form::ArcSeal.name()).any(|(_, field)| {
+        Tags::parse(field.value()).is_ok_and(|tags| {
+            tags.get("cv")
+                .is_some_and(|cv| cv.eq_ignore_ascii_case("fail"))
+        })
+    })
+}
+
 /// Adds a set to the chain of a message (5.1). `report` is what validating this very message gave;
 /// `results` is what stands behind the authserv-id in Authentication-Results, such as
 /// `spf=pass smtp.mailfrom=example.com; arc=none`. Of `options`, identity and expiry aren't used;
@@ -442,8 +464,9 @@ pub fn seal(
     options: &SigningOptions<'_>,
     signer: &dyn Signer,
 ) -> Result<ArcSet, SealError> {
+    let fields = Fields::of(header);
     match report.reason {
-        ArcReason::FailedBefore => return Err(SealError::Ended),
+        _ if ended(&fields) => return Err(SealError::Ended),
         _ if report.is_temporary() => return Err(SealError::Undecided),
         _ if report.instance >= ARC_SETS_MAX => return Err(SealError::TooManySets),
         _ => {}
@@ -452,6 +475,14 @@ pub fn seal(
     let results = results.trim();
     if !text(authserv_id) || !text(results) || authserv_id.contains([';', ' ']) {
         return Err(SealError::Results);
+    }
+    let sets = sets(&fields);
+    let found = match &sets {
+        Ok(sets) => sets.len() as u64,
+        Err((_, highest)) => u64::from(*highest),
+    };
+    if found != u64::from(report.instance) || (report.result == Chain::Pass && sets.is_err()) {
+        return Err(SealError::OtherChain);
     }
     let instance = report.instance + 1;
     let mut line = String::new();
@@ -467,7 +498,12 @@ pub fn seal(
         seal: Vec::new(),
     };
 
-    let fields = Fields::of(header);
+    if fields.named("from").next().is_none() {
+        return Err(SignError::NoFrom.into());
+    }
+    if begins_folded(header) {
+        return Err(SignError::Continuation.into());
+    }
     let arc = [
         "arc-seal",
         "arc-message-signature",
@@ -489,11 +525,7 @@ pub fn seal(
     };
     // 5.1.2: the seal of a broken chain covers its own set only.
     if report.result == Chain::Pass {
-        let sets = sets(&fields).unwrap_or_default();
-        if sets.len() != report.instance as usize {
-            return Err(SealError::OtherChain);
-        }
-        for set in sets {
+        for set in sets.into_iter().flatten() {
             cover(set.results.raw());
             cover(set.message.1.raw());
             cover(set.seal.raw());
@@ -682,6 +714,137 @@ mod tests {
         let alone = &two[..two.len() - broken.len()];
         let alone = [&replaced(alone, "cv=fail", "cv=none"), MESSAGE].concat();
         assert_eq!(validate(&alone).reason, ArcReason::Missing(1));
+    }
+
+    /// Sealing `message` in the name of ed.example, after `report`.
+    fn seal_after(message: &[u8], report: &ArcReport) -> Result<ArcSet, SealError> {
+        let (_, ed, _) = keys();
+        let (name, selector) = (
+            Name::parse("ed.example").unwrap(),
+            Name::parse("one").unwrap(),
+        );
+        let mut options = SigningOptions::new(&name, &selector);
+        options.fields = ARC_FIELDS;
+        let (header, body) = Header::of(message).unwrap();
+        let hashed = HashedBody::of(body, &[Canon::Relaxed]);
+        seal(
+            header,
+            &hashed,
+            NOW,
+            ("id.example", "arc=none"),
+            report,
+            &options,
+            &ed,
+        )
+    }
+
+    #[test]
+    fn a_chain_that_ended_stays_so() {
+        let one = sealed(MESSAGE, "rsa.example").unwrap();
+        let two = sealed(&replaced(&one, "hello", "bye"), "ed.example").unwrap();
+        for (from, to) in [
+            ("ARC-Message-Signature: i=2", "X-Taken: i=2"),
+            ("ARC-Seal: i=1", "ARC-Seal: i=2"),
+            ("ARC-Seal: i=1", "ARC-Seal: i=51"),
+            ("ARC-Seal: i=1", "ARC-Seal: i=x"),
+        ] {
+            let broken = replaced(&two, from, to);
+            let report = validate(&broken);
+            assert_eq!(report.result, Chain::Fail, "{to}");
+            assert_eq!(seal_after(&broken, &report), Err(SealError::Ended), "{to}");
+        }
+    }
+
+    #[test]
+    fn the_seal_of_a_broken_chain_covers_its_own_set() {
+        let one = replaced(&sealed(MESSAGE, "rsa.example").unwrap(), "hello", "bye");
+        let set = seal_after(&one, &validate(&one)).unwrap();
+        let mut data = Vec::new();
+        for raw in [&set.results, &set.message] {
+            canonical_field(Canon::Relaxed, raw, |b| data.extend_from_slice(b));
+        }
+        let (header, _) = Header::of(&set.seal).unwrap();
+        let field = header.find("arc-seal").unwrap();
+        let tags = Tags::parse(field.value()).unwrap();
+        let seal = Signature::of(Form::ArcSeal, &tags).unwrap();
+        assert_eq!((seal.instance, seal.chain), (2, Chain::Fail));
+        canonical_signature(Canon::Relaxed, &field, signature_span(&tags), |b| {
+            data.extend_from_slice(b);
+        });
+        let (_, ed, _) = keys();
+        assert_eq!(ed.sign(&data).unwrap(), seal.signature);
+    }
+
+    #[test]
+    fn only_what_was_validated_is_sealed() {
+        let one = sealed(MESSAGE, "rsa.example").unwrap();
+        let (none, whole) = (validate(MESSAGE), validate(&one));
+        assert_eq!(seal_after(&one, &none), Err(SealError::OtherChain));
+        assert_eq!(seal_after(MESSAGE, &whole), Err(SealError::OtherChain));
+        let broken = replaced(&one, "ARC-Seal: i=1", "X-Seal: i=1");
+        assert_eq!(seal_after(&broken, &whole), Err(SealError::OtherChain));
+        let folded = [b" x\r\n", MESSAGE].concat();
+        assert_eq!(
+            seal_after(&folded, &none),
+            Err(SignError::Continuation.into())
+        );
+        let anonymous = replaced(MESSAGE, "From:", "X-From:");
+        assert_eq!(seal_after(&anonymous, &none), Err(SignError::NoFrom.into()));
+    }
+
+    #[test]
+    fn every_author_is_signed() {
+        let one = sealed(MESSAGE, "rsa.example").unwrap();
+        // From signed once, so that the signature itself does not tell of a second one.
+        let (_, ed, _) = keys();
+        let (name, selector) = (
+            Name::parse("ed.example").unwrap(),
+            Name::parse("one").unwrap(),
+        );
+        let mut options = SigningOptions::new(&name, &selector);
+        let fields = [once("From")];
+        options.fields = &fields;
+        let (header, body) = Header::of(MESSAGE).unwrap();
+        let hashed = HashedBody::of(body, &[Canon::Relaxed]);
+        let results = ("id.example", "arc=none");
+        let report = validate(MESSAGE);
+        let set = seal(header, &hashed, NOW, results, &report, &options, &ed).unwrap();
+        let mut second = Vec::new();
+        set.emit(&mut second);
+        assert_eq!(validate(&[&second, MESSAGE].concat()).result, Chain::Pass);
+        second.extend_from_slice(b"From: other@example.org\r\n");
+        second.extend_from_slice(MESSAGE);
+        let reason = |message: &[u8]| validate(message).reason;
+        assert_eq!(reason(&second), ArcReason::Message(Reason::UnsignedFrom));
+        let without = replaced(&replaced(&one, "h=From:", "h="), "From:", "To:");
+        assert!(!core::str::from_utf8(&without).unwrap().contains(":From:"));
+        assert_eq!(
+            reason(&without),
+            ArcReason::MessageSyntax(SignatureError::FromNotSigned)
+        );
+    }
+
+    #[test]
+    fn tags_that_a_seal_does_not_have_are_unknown() {
+        let text =
+            b" i=1; a=ed25519-sha256; cv=none; d=a.example; s=b; b=AAAA; c=x; l=-; x=!; q=y; t=5";
+        let seal = Signature::parse(Form::ArcSeal, text).unwrap();
+        assert_eq!((seal.length, seal.expires), (None, None));
+        assert_eq!(seal.time, Some(Wall::from_unix(5)));
+    }
+
+    #[test]
+    fn an_answer_that_nobody_asked_for_is_none() {
+        let one = sealed(MESSAGE, "rsa.example").unwrap();
+        let (header, body) = Header::of(&one).unwrap();
+        let mut verifier = ArcVerifier::new(header, NOW);
+        verifier.update(body);
+        let mut validation = verifier.finish();
+        validation.answer(&Outcome::NoName);
+        let (_, _, [rsa, _]) = keys();
+        assert_eq!(validation.run(|_| txt(&rsa)).result, Chain::Pass);
+        validation.answer(&Outcome::NoName);
+        assert_eq!(validation.run(|_| txt(&rsa)).result, Chain::Pass);
     }
 
     #[test]

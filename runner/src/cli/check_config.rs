@@ -35,7 +35,7 @@ pub fn run(args: Args, out: &mut dyn Write) -> Outcome {
     let keys = Keys::load(&config.dkim)?;
     writeln!(out, "{}: right", args.file.display())?;
     summary(&config, out)?;
-    signatures(&keys, out)?;
+    signatures(&config, &keys, out)?;
     if args.options {
         writeln!(out)?;
         for option in config.options() {
@@ -51,7 +51,7 @@ pub fn run(args: Args, out: &mut dyn Write) -> Outcome {
     Ok(())
 }
 
-fn signatures(keys: &Keys, out: &mut dyn Write) -> std::io::Result<()> {
+fn signatures(config: &Config, keys: &Keys, out: &mut dyn Write) -> std::io::Result<()> {
     if keys.is_empty() {
         return writeln!(
             out,
@@ -68,6 +68,18 @@ fn signatures(keys: &Keys, out: &mut dyn Write) -> std::io::Result<()> {
         };
         let what = key.record_name();
         writeln!(out, "  signs {when} with {what} ({})", key.algorithm())?;
+    }
+    for stream in &config.streams {
+        if let Some(x) = config.dkim.expire_after
+            && x <= stream.retry.life
+        {
+            let (name, x, life) = (&*stream.name, x.as_secs(), stream.retry.life.as_secs());
+            writeln!(
+                out,
+                "  warning: mail of stream {name:?} may be sent after its signatures expired: \
+                 dkim.expire_after is {x} s, and the stream's retry.life {life} s"
+            )?;
+        }
     }
     Ok(())
 }

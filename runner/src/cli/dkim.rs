@@ -17,7 +17,7 @@ use super::{Failure, Outcome};
 use crate::config::{self, DEFAULT_PATH};
 use crate::net::clock;
 use crate::serve::dns_config;
-use crate::sign::published::{Published, published, question};
+use crate::sign::published::{Published, REVOKED, published, question};
 use crate::sign::{Key, Keys};
 
 /// A character-string of DNS holds so many bytes (RFC 1035 3.3).
@@ -201,15 +201,31 @@ fn keygen(
             )),
             _ => Failure::new(format!("{}: {e}", file.display())),
         })?;
-    opened.write_all(pem.as_bytes())?;
-    opened.sync_all()?;
+    let written = opened
+        .write_all(pem.as_bytes())
+        .and_then(|()| opened.sync_all());
+    if let Err(error) = written {
+        // Half a key would only be in the way of the next attempt.
+        let _ = std::fs::remove_file(file);
+        return Err(Failure::new(format!("{}: {error}", file.display())));
+    }
     writeln!(
         out,
-        "; {} is written; only its owner can read it.",
+        "; {} is written; only its owner can read it: the server's user must be its owner.",
         file.display()
     )?;
-    writeln!(out, "; Publish this record, then `courser dkim check`:")?;
-    publish(&name, &key.record(), out)
+    writeln!(out, "; Publish this record:")?;
+    publish(&name, &key.record(), out)?;
+    let file = std::path::absolute(file)?;
+    writeln!(
+        out,
+        "; then, when `courser dkim check` finds it, sign with it:"
+    )?;
+    writeln!(out, ";   [[dkim.key]]")?;
+    writeln!(out, ";   domain = {domain:?}")?;
+    writeln!(out, ";   selector = {selector:?}")?;
+    writeln!(out, ";   file = {:?}", file.display().to_string())?;
+    Ok(())
 }
 
 /// The record as it stands in a zone, and as a form of a DNS provider wants it.
@@ -239,7 +255,7 @@ fn check(which: &Which, json: bool, out: &mut dyn Write) -> Outcome {
     let (config, keys) = which.keys()?;
     let mut asker = Asker::new(dns_config(&config)?)?;
     let now = clock::wall();
-    let mut bad = 0;
+    let (mut bad, mut unknown) = (0, 0);
     for key in keys.iter().filter(|k| which.wants(k)) {
         let said = match question(key) {
             Some(question) => published(key, &asker.ask(question).outcome),
@@ -247,12 +263,20 @@ fn check(which: &Which, json: bool, out: &mut dyn Write) -> Outcome {
         };
         // A key that ended may be gone.
         let over = key.until.is_some_and(|until| until.0 <= now);
-        let fine = said == Published::Right || (over && said == Published::Missing);
-        bad += usize::from(!fine);
+        let fine = match said {
+            Published::Right => true,
+            Published::Missing | Published::Revoked => over,
+            Published::Wrong(_) | Published::Unknown(_) => false,
+        };
+        match said {
+            Published::Unknown(_) => unknown += 1,
+            _ => bad += usize::from(!fine),
+        }
         if json {
             let (state, why) = match &said {
                 Published::Right => ("right", ""),
                 Published::Missing => ("missing", ""),
+                Published::Revoked => ("revoked", ""),
                 Published::Wrong(why) => ("wrong", &**why),
                 Published::Unknown(why) => ("unknown", &**why),
             };
@@ -267,6 +291,8 @@ fn check(which: &Which, json: bool, out: &mut dyn Write) -> Outcome {
         let name = key.record_name();
         match said {
             Published::Right => writeln!(out, "{name}: right")?,
+            Published::Revoked if over => writeln!(out, "{name}: revoked, as it should be")?,
+            Published::Revoked => writeln!(out, "{name}: WRONG: {REVOKED}")?,
             Published::Missing if over => writeln!(out, "{name}: gone, as it should be")?,
             Published::Missing => {
                 writeln!(out, "{name}: NOT PUBLISHED. Publish:")?;
@@ -276,9 +302,12 @@ fn check(which: &Which, json: bool, out: &mut dyn Write) -> Outcome {
             Published::Unknown(why) => writeln!(out, "{name}: can't tell: {why}")?,
         }
     }
-    match bad {
-        0 => Ok(()),
-        n => Err(Failure::new(format!(
+    match (bad, unknown) {
+        (0, 0) => Ok(()),
+        (0, n) => Err(Failure::new(format!(
+            "DNS does not say how {n} of the keys stand; try again, and look at [dns]"
+        ))),
+        (n, _) => Err(Failure::new(format!(
             "{n} of the keys can't be checked by receivers"
         ))),
     }

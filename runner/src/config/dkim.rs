@@ -1,5 +1,6 @@
 //! `[dkim]`: with which keys mail is signed.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -10,7 +11,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use toml::de::DeValue;
 
-use super::names::{DomainName, DomainPattern, words};
+use super::names::{DomainName, DomainPattern, Name, words};
 use super::tree::{Scalar, Section};
 use super::units::{quoted, text};
 
@@ -88,6 +89,8 @@ pub struct DkimKey {
     /// It signs mail whose From is in one of these. Empty: its own domain and what lies below it,
     /// unless a key is there for a domain that is closer.
     pub sign_for: Vec<DomainPattern>,
+    /// It signs mail of these tenants. Empty: mail of every tenant.
+    pub tenants: Vec<Name>,
     /// It signs from then on.
     pub from: Option<When>,
     /// It signs until then.
@@ -148,6 +151,7 @@ impl Dkim {
                 s.wrong_item("headers", i, what, "leave it out");
             }
         }
+        let mut taken = HashSet::new();
         for mut k in s.sections("key") {
             let domain: Option<DomainName> =
                 k.required("domain", "say whose signature: domain = \"example.org\"");
@@ -160,8 +164,9 @@ impl Dkim {
                 "file",
                 "say where it is: file = \"/etc/courser/dkim/s1.pem\"",
             );
-            let (sign_for, from, until) = (
+            let (sign_for, tenants, from, until) = (
                 k.get("sign_for", Vec::new()),
+                k.get("tenants", Vec::new()),
                 k.optional::<When>("from"),
                 k.optional::<When>("until"),
             );
@@ -172,8 +177,7 @@ impl Dkim {
                 k.wrong("until", what, "make `until` later than `from`");
             }
             if let (Some(domain), Some(selector), Some(file)) = (domain, selector, file) {
-                let twice = |o: &DkimKey| o.domain == domain && o.selector == selector;
-                if read.keys.iter().any(twice) {
+                if !taken.insert(format!("{selector}._domainkey.{domain}")) {
                     let what = format!("{selector}._domainkey.{domain} stands here twice");
                     k.wrong(
                         "selector",
@@ -186,6 +190,7 @@ impl Dkim {
                     selector,
                     file,
                     sign_for,
+                    tenants,
                     from,
                     until,
                 });

@@ -167,6 +167,20 @@ impl Retry {
     }
 }
 
+/// What becomes of mail that receivers would find unauthenticated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alignment {
+    /// It goes out; nothing is looked up.
+    Off,
+    /// It goes out, and the log says what is missing.
+    Warn,
+    /// It is kept, and goes out when an operator releases it.
+    Hold,
+    /// It is refused.
+    Refuse,
+}
+words!(Alignment { "off" => Off, "warn" => Warn, "hold" => Hold, "refuse" => Refuse });
+
 /// `[[stream]]`: mail of one kind.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stream {
@@ -180,6 +194,9 @@ pub struct Stream {
     pub retry: Retry,
     /// A delivery that waits this long tells its sender, once; `None`: never.
     pub delay_dsn_after: Option<Duration>,
+    /// What becomes of mail that no key aligned with its From signs, or whose sender's SPF leaves
+    /// out a source of its pool.
+    pub require_alignment: Alignment,
 }
 
 impl Stream {
@@ -193,6 +210,7 @@ impl Stream {
                 pool: s.reference("pool", "pool", &pool_names, 0),
                 retry: Retry::read(s.section("retry")),
                 delay_dsn_after: s.get("delay_dsn_after", Some(Duration::from_secs(4 * 3600))),
+                require_alignment: s.get("require_alignment", Alignment::Off),
             };
             s.finish();
             all.push(read);

@@ -31,7 +31,7 @@ pub use delivery::{
 };
 pub use dkim::{Canonicalization, Dkim, DkimKey, When};
 pub use dns::{Dns, NameServer};
-pub use egress::{Member, Pool, Priority, Retry, Source, Stream};
+pub use egress::{Alignment, Member, Pool, Priority, Retry, Source, Stream};
 pub use feedback::{Dsn, Rule};
 pub use listener::{Listener, ListenerKind};
 pub use names::{DomainName, DomainPattern, EmailAddress, Host, HostName, Name, Network, Target};

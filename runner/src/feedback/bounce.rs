@@ -197,7 +197,9 @@ impl Shard {
         let keys = self.shared().keys();
         if !keys.is_empty() {
             let _turn = self.turn_to_sign().await;
-            content.splice(0..0, keys.signatures_of(&content, clock::wall()));
+            let (signatures, made) = keys.signatures_of(&content, clock::wall());
+            content.splice(0..0, signatures);
+            self.signed(made);
             fields.body_len = content.len() as u64;
         }
         match fields.encode() {
@@ -228,7 +230,7 @@ impl Shard {
                     id,
                     notices[0].wanted.action,
                 );
-                self.admit(envelope, content);
+                self.admit(envelope, content, false);
             }
             Err(error) => {
                 // Can't be: its texts are those of an envelope that was encoded before.

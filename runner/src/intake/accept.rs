@@ -9,7 +9,9 @@ use crate::config::Listener;
 use crate::net::clock;
 use crate::shard::Shard;
 use crate::shard::keep::NotKept;
-use crate::spool::{AppendError, EnvelopeFields, RefusedWhy};
+use crate::spool::{
+    AppendError, Batch, EnvelopeFields, Outcome as Record, OutcomeKind, RefusedWhy,
+};
 
 fn flaw(code: u16, enhanced: (u8, u16, u16), text: impl Into<String>) -> Flaw {
     Flaw {
@@ -54,7 +56,8 @@ fn refused(why: &RefusedWhy) -> Flaw {
     }
 }
 
-/// Writes the message, waits until it is synced, and queues it.
+/// Writes the message, waits until it is synced, and queues it; where there is a reason to hold it,
+/// it waits for an operator.
 ///
 /// # Errors
 /// When it could not be kept; then nothing of it is.
@@ -63,26 +66,37 @@ pub async fn accept(
     listener: &Listener,
     fields: &mut EnvelopeFields,
     body: Bytes,
+    hold: Option<&str>,
 ) -> Result<(), Flaw> {
     room(shard)?;
     let envelope = fields
         .encode()
         .map_err(|e| flaw(554, (5, 6, 0), e.to_string()))?;
     let began = clock::now();
-    shard
-        .append(envelope.clone(), body.clone())
-        .await
-        .map_err(|e| match e {
-            NotKept::Refused(why) => refused(&why),
-            NotKept::Failed(AppendError::Full(_)) => flaw(
-                452,
-                (4, 3, 1),
-                "Insufficient system storage, try again later",
-            ),
-            NotKept::Failed(_) => flaw(451, (4, 3, 0), "Storage trouble here, try again later"),
-        })?;
+    let mut batch = Batch::new().message(envelope.clone(), vec![body.clone()]);
+    if hold.is_some() {
+        let held: Vec<Record> = (0..fields.recipients.len() as u32)
+            .map(|recipient| Record {
+                recipient,
+                kind: OutcomeKind::Held,
+            })
+            .collect();
+        batch = batch.outcomes(fields.id, &held);
+    }
+    shard.append_batch(batch).await.map_err(|e| match e {
+        NotKept::Refused(why) => refused(&why),
+        NotKept::Failed(AppendError::Full(_)) => flaw(
+            452,
+            (4, 3, 1),
+            "Insufficient system storage, try again later",
+        ),
+        NotKept::Failed(_) => flaw(451, (4, 3, 0), "Storage trouble here, try again later"),
+    })?;
     let commit = clock::now().since(began);
     shard.tell_received(&envelope.view(), &listener.name, commit);
-    shard.admit(envelope, body);
+    if let Some(why) = hold {
+        shard.tell_held_from_the_start(envelope.view(), why);
+    }
+    shard.admit(envelope, body, hold.is_some());
     Ok(())
 }

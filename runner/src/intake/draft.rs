@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use courser_core::auth::dmarc;
 use courser_core::auth::hash::BodyHashes;
 use courser_core::limits::RECEIVED_BYTES_MAX;
 use courser_core::mail::address::{Domain, Mailbox, ReversePath};
@@ -13,9 +14,10 @@ use courser_core::mail::header::{Header, Line, Received, With};
 use courser_core::smtp::command::{FutureRelease, MailParams, RcptParams};
 use courser_core::time::Wall;
 
-use crate::config::{Config, Listener};
+use crate::config::{Alignment, Config, Listener};
 use crate::control::MessageId;
 use crate::sign::Keys;
+use crate::sign::alignment::Claim;
 use crate::spool::{DeliverUntil, EnvelopeFields, RecipientFields};
 
 /// Header fields that tag a message, and are removed from it.
@@ -57,6 +59,10 @@ pub struct Draft {
     room: usize,
     trace_len: usize,
     signing: Option<Signing>,
+    /// Signatures that were made.
+    signed: u32,
+    claim: Option<Claim>,
+    pool: usize,
 }
 
 /// What signs a message, and what it needs of the body.
@@ -159,6 +165,9 @@ impl Draft {
             room: 0,
             trace_len: 0,
             signing: None,
+            signed: 0,
+            claim: None,
+            pool: 0,
         }
     }
 
@@ -252,6 +261,17 @@ impl Draft {
         self.signing.is_some()
     }
 
+    /// Signatures that [`finish`](Self::finish) made.
+    pub const fn signed(&self) -> u32 {
+        self.signed
+    }
+
+    /// What [`finish`](Self::finish) found of what the stream's `require_alignment` looks at, and
+    /// from which pool the message leaves; `None` where nothing is required.
+    pub fn claim(&self) -> Option<(&Claim, usize)> {
+        self.claim.as_ref().map(|claim| (claim, self.pool))
+    }
+
     /// The body has ended: reads and removes the tags, looks for loops, and gives the content as
     /// it will be sent.
     ///
@@ -314,6 +334,15 @@ impl Draft {
             content.copy_within(self.room..end, self.room + shift);
         }
         let mut shift = self.room + shift;
+        let stream = config.stream_named(&self.fields.stream).unwrap_or(0);
+        if config.streams[stream].require_alignment != Alignment::Off {
+            let (header, _) = Header::of(&content[shift..])
+                .map_err(|e| Flaw::new(554, (5, 6, 0), e.to_string()))?;
+            self.claim = Some(Claim {
+                author: dmarc::author(header),
+                signed_by: Vec::new(),
+            });
+        }
         if let Some(signatures) = self.signatures(&content[shift..])
             && !signatures.is_empty()
         {
@@ -344,13 +373,19 @@ impl Draft {
         let Signing { keys, hashes, .. } = self.signing.take()?;
         let (header, _) = Header::of(message).ok()?;
         let now = Wall::from_unix((self.fields.received_ms / 1000) as i64);
+        let held = self
+            .fields
+            .hold_until
+            .map_or(0, |at| at.unix() - now.unix());
+        let held = u32::try_from(held.max(0)).unwrap_or(u32::MAX);
         let mut out = Vec::with_capacity(keys.room());
-        if let Err(error) = keys.sign(header, &hashes.finish(), now, &mut out) {
-            tracing::warn!(
-                message = %MessageId(self.fields.id), %error,
-                "the message goes out without a signature that it should have"
-            );
+        let tenant = Some(&*self.fields.tenant);
+        let signed = keys.sign(header, &hashes.finish(), tenant, (now, held), &mut out);
+        self.signed = signed.by.len() as u32;
+        if let Some(claim) = &mut self.claim {
+            claim.signed_by = signed.by.iter().map(|key| key.domain.clone()).collect();
         }
+        signed.tell_faults(&format!("message {}", MessageId(self.fields.id)));
         Some(out)
     }
 
@@ -392,6 +427,7 @@ impl Draft {
             campaign.unwrap_or_else(|| listener.campaign.as_deref().unwrap_or_default().to_owned());
         fields.tags = more.unwrap_or_default();
         let stream = &config.streams[stream];
+        self.pool = pool.unwrap_or(stream.pool);
         fields.stream = stream.name.to_string();
         fields.class = stream.class as u8;
         fields.pool = pool

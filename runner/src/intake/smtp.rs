@@ -20,12 +20,14 @@ use courser_core::smtp::server::{self, Event, Greeting, Input, Output, Session};
 use super::accept;
 use super::clients::{Admission, Clients};
 use super::draft::{Draft, Flaw, Origin};
-use crate::config::{Config, Listener, ListenerKind};
+use crate::config::{Alignment, Config, Listener, ListenerKind};
+use crate::control::MessageId;
 use crate::events::{self, Client, Refused};
 use crate::net::op::Receive;
 use crate::net::tcp::{Listener as Socket, Stream};
 use crate::net::{clock, ring};
 use crate::shard::Shard;
+use crate::sign::alignment::lack;
 
 /// Bytes read at once while commands come, and the least that holds every line.
 const COMMAND_BUFFER_BYTES: usize = 4096;
@@ -595,11 +597,17 @@ impl Visitor {
             false => None,
         };
         let finished = draft.finish(&self.terms.config, &self.terms.listener, &self.origin);
+        self.shard.signed(draft.signed());
         drop(turn);
         let result = match finished {
-            Ok(body) => {
-                accept::accept(&self.shard, &self.terms.listener, &mut draft.fields, body).await
-            }
+            Ok(body) => match self.demand(&draft).await {
+                Ok(hold) => {
+                    let listener = &self.terms.listener;
+                    let fields = &mut draft.fields;
+                    accept::accept(&self.shard, listener, fields, body, hold.as_deref()).await
+                }
+                Err(flaw) => Err(flaw),
+            },
             Err(flaw) => Err(flaw),
         };
         self.draft = Some(draft);
@@ -607,6 +615,48 @@ impl Visitor {
             Some(result.map(|()| format!("Queued as {}", crate::control::MessageId(id))));
         self.answer_commit();
         self.drop_draft();
+    }
+
+    /// What the message's stream requires of it: why it is to be held, if it is.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    async fn demand(&self, draft: &Draft) -> Result<Option<String>, Flaw> {
+        let Some((claim, pool)) = draft.claim() else {
+            return Ok(None);
+        };
+        let config = &self.terms.config;
+        let fields = &draft.fields;
+        let Some(lack) = lack(&self.shard, config, pool, &fields.sender, claim).await else {
+            return Ok(None);
+        };
+        let stream = config.stream_named(&fields.stream).unwrap_or(0);
+        let (major, minor) = lack.code;
+        match config.streams[stream].require_alignment {
+            Alignment::Off => Ok(None),
+            Alignment::Warn => {
+                let mut memory = self.shard.alignment().borrow_mut();
+                if memory.is_news(&lack.text, clock::now()) {
+                    tracing::warn!(
+                        stream = %fields.stream, message = %MessageId(fields.id),
+                        "mail goes out that receivers may refuse: {}", lack.text
+                    );
+                }
+                Ok(None)
+            }
+            // What isn't known may be right in a minute: the client keeps it that long.
+            Alignment::Hold | Alignment::Refuse if lack.temporary => Err(Flaw {
+                code: 451,
+                enhanced: (4, major, minor),
+                text: lack.text,
+            }),
+            Alignment::Hold => Ok(Some(lack.text)),
+            Alignment::Refuse => Err(Flaw {
+                code: 550,
+                enhanced: (5, major, minor),
+                text: lack.text,
+            }),
+        }
     }
 
     fn answer_commit(&mut self) {

@@ -22,8 +22,8 @@ use crate::spool::{Deferral, Envelope, EnvelopeView, OutcomeKind, RecoveredMessa
 pub(super) const RECOVERY_STEP: usize = 1000;
 
 impl Shard {
-    /// A message was committed: its deliveries are queued.
-    pub fn admit(self: &Rc<Self>, envelope: Envelope, body: Bytes) {
+    /// A message was committed: its deliveries are queued, or held until an operator lets them go.
+    pub fn admit(self: &Rc<Self>, envelope: Envelope, body: Bytes, held: bool) {
         let count = envelope.view().recipients_len() as u32;
         let now = clock::now();
         let message = Message::new(envelope, count, now, Duration::ZERO);
@@ -42,7 +42,7 @@ impl Shard {
                 attempts: 0,
                 due,
                 source: None,
-                held: false,
+                held,
                 last: None,
             };
             let domain = Queue::domain(recipient.address);

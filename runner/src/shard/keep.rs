@@ -15,7 +15,7 @@ use crate::spool::{AppendError, Batch, Envelope, RefusedWhy};
 /// How often outcomes that the spool had no room for are tried again.
 const KEEP_AGAIN: Duration = Duration::from_millis(20);
 
-/// Messages that a shard signs before its sockets have their turn: an RSA key of 2048 bits takes a
+/// Signatures that a shard makes before its sockets have their turn: an RSA key of 2048 bits takes a
 /// quarter of a millisecond.
 const SIGNED_AT_ONCE: u32 = 4;
 
@@ -47,16 +47,20 @@ impl Shard {
         self.notices.acquire().await.ok()
     }
 
-    /// Waits until a message may be signed: after [`SIGNED_AT_ONCE`] of them the sockets have
-    /// their turn.
+    /// Waits until a message may be signed: after [`SIGNED_AT_ONCE`] signatures the sockets have
+    /// their turn. What was made then is for [`signed`](Self::signed).
     pub async fn turn_to_sign(&self) -> Option<SemaphorePermit<'_>> {
         let permit = self.signing.acquire().await.ok();
         if self.signed.get() >= SIGNED_AT_ONCE {
             ring::breathe().await;
             self.signed.set(0);
         }
-        self.signed.set(self.signed.get() + 1);
         permit
+    }
+
+    /// So many signatures were made.
+    pub fn signed(&self, made: u32) {
+        self.signed.set(self.signed.get().saturating_add(made));
     }
 
     /// Appends a message and waits until it is synced.

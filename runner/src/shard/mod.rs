@@ -60,6 +60,7 @@ use crate::route::Router;
 use crate::route::dns::Dns;
 use crate::session::LaneTask;
 use crate::session::connect::Unreachable;
+use crate::sign::alignment::Findings;
 use crate::spool::{AppendError, Spool};
 
 /// Addresses of peers that offer PIPELINING and can't do it, that a shard remembers.
@@ -101,7 +102,8 @@ pub struct Shard {
     /// Notifications that are written at the same time.
     notices: Semaphore,
     signing: Semaphore,
-    /// Messages signed since the sockets had their turn.
+    alignment: RefCell<Findings>,
+    /// Signatures made since the sockets had their turn.
     signed: Cell<u32>,
     gathered: RefCell<Vec<Event>>,
     events_bell: Notify,
@@ -182,6 +184,7 @@ impl Shard {
             working: RefCell::default(),
             notices: Semaphore::new(NOTICES_AT_ONCE),
             signing: Semaphore::new(1),
+            alignment: RefCell::default(),
             signed: Cell::new(0),
             gathered: RefCell::default(),
             events_bell: Notify::new(),
@@ -309,6 +312,7 @@ impl Shard {
         self.hosts.borrow_mut().set_memory(memory(&config));
         queue.forget_routes();
         drop(queue);
+        self.alignment.borrow_mut().clear();
         let options = crate::route::options(&config, &self.own_addresses);
         *self.router.borrow_mut() = Rc::new(Router::new(
             self.dns.clone(),
@@ -327,6 +331,11 @@ impl Shard {
     /// What DNS says.
     pub async fn ask_dns(&self, question: Question) -> Arc<Answer> {
         self.dns.ask_patiently(question).await
+    }
+
+    /// What was found of late about who may send what.
+    pub const fn alignment(&self) -> &RefCell<Findings> {
+        &self.alignment
     }
 
     /// What all threads share.

@@ -20,6 +20,8 @@ const WATCH_EVERY: Duration = Duration::from_secs(3600);
 const WATCH_FIRST: Duration = Duration::from_secs(5);
 /// A key that begins within this time should be published by now, seconds.
 const AHEAD_S: i64 = 7 * 86_400;
+/// What [`Published::Revoked`] means for a key that signs.
+pub const REVOKED: &str = "the record revokes the key: its p= is empty";
 /// Warnings at the most; more of them say nothing more.
 const WARNINGS_MAX: usize = 20;
 
@@ -30,6 +32,8 @@ pub enum Published {
     Right,
     /// There is no record.
     Missing,
+    /// There is one, and it says that the key is no longer good.
+    Revoked,
     /// There is one that is not this key's; in words.
     Wrong(String),
     /// DNS doesn't say; in words.
@@ -58,14 +62,11 @@ pub fn published(key: &Key, outcome: &Outcome) -> Published {
     };
     match KeyRecord::parse(text) {
         Err(error) => Published::Wrong(format!("the record can't be read: {error}")),
-        Ok(there) if there.is_revoked() => {
-            Published::Wrong("the record revokes the key: its p= is empty".into())
-        }
-        Ok(there) if there.public != key.record.public || there.key_type != key.record.key_type => {
-            Published::Wrong(
-                "the record holds another key; publish what `courser dkim record` prints".into(),
-            )
-        }
+        Ok(there) if there.is_revoked() => Published::Revoked,
+        // The key may be written in two ways (RFC 6376 3.6.1).
+        Ok(there) if there.key().ok() != key.record.key().ok() => Published::Wrong(
+            "the record holds another key; publish what `courser dkim record` prints".into(),
+        ),
         Ok(there) if !there.sha256 || !there.email => Published::Wrong(
             "the record doesn't allow sha256, or not for mail (h=, s=); leave these tags out"
                 .into(),
@@ -101,6 +102,7 @@ async fn look(shard: &Shard) -> Vec<String> {
         let what = match published(key, &answer.outcome) {
             Published::Right => continue,
             Published::Missing => "is not published".to_owned(),
+            Published::Revoked => REVOKED.to_owned(),
             Published::Wrong(why) => why,
             // What can't be known now is asked again.
             Published::Unknown(_) => continue,
@@ -123,4 +125,55 @@ async fn look(shard: &Shard) -> Vec<String> {
 fn matters(key: &Key, now: Wall) -> bool {
     let soon = key.from.is_some_and(|from| from.0 <= now.plus_s(AHEAD_S));
     key.is_active(now) || (soon && key.until.is_none_or(|until| now < until.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sign::Keys;
+    use std::os::unix::fs::PermissionsExt;
+
+    const RSA: &str = include_str!("../../../core/src/auth/dkim/test-rsa-2048.pem");
+
+    #[test]
+    fn what_dns_may_say() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.pem");
+        std::fs::write(&file, RSA).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let text = format!(
+            "hostname = \"a.example\"\n[[dkim.key]]\ndomain = \"a.example\"\nselector = \"s\"\n\
+             file = \"{}\"\n",
+            file.display()
+        );
+        let keys = Keys::load(&crate::config::parse(&text, "test").unwrap().dkim).unwrap();
+        let key = keys.iter().next().unwrap();
+        let said = |texts: &[String]| {
+            let texts = texts.iter().map(|t| t.clone().into_bytes().into());
+            published(key, &Outcome::Found(Records::Txt(texts.collect())))
+        };
+        let record = key.record.to_string();
+        assert_eq!(said(std::slice::from_ref(&record)), Published::Right);
+        // The bare RSAPublicKey begins after the 24 octets of a SubjectPublicKeyInfo's head.
+        let bare = KeyRecord::new(key.record.key_type, key.record.public[24..].to_vec());
+        assert_ne!(bare.public, key.record.public);
+        assert_eq!(said(&[bare.to_string()]), Published::Right);
+        assert_eq!(said(&["v=DKIM1; k=rsa; p=".into()]), Published::Revoked);
+        let wrong = |texts: &[String], words: &str| {
+            let Published::Wrong(why) = said(texts) else {
+                panic!("{texts:?}")
+            };
+            assert!(why.contains(words), "{why}");
+        };
+        let other = "v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+        wrong(&[other.into()], "another key");
+        wrong(&[record.replacen("p=MIIB", "p=MIIC", 1)], "another key");
+        wrong(&[record.clone(), record.clone()], "2 TXT records");
+        wrong(&[record.replace("k=rsa", "k=rsa; t=y")], "t=y");
+        wrong(&[record.replace("k=rsa", "h=sha1; k=rsa")], "sha256");
+        wrong(&["v=DKIM1".into()], "can't be read");
+        assert_eq!(published(key, &Outcome::NoName), Published::Missing);
+        let late = Outcome::Failed(courser_core::dns::Failure::Timeout);
+        assert!(matches!(published(key, &late), Published::Unknown(_)));
+    }
 }

@@ -19,7 +19,9 @@ impl FastSigner {
         Some(Self(match key.algorithm() {
             Algorithm::Ed25519Sha256 => {
                 let seed = key.ed25519_seed()?;
-                Kind::Ed25519(Box::new(Ed25519KeyPair::from_seed_unchecked(&seed).ok()?))
+                Kind::Ed25519(Box::new(
+                    Ed25519KeyPair::from_seed_unchecked(seed.as_slice()).ok()?,
+                ))
             }
             _ => {
                 let der = key.rsa_pkcs1_der()?;

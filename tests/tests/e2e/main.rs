@@ -1,6 +1,7 @@
 //! `courser serve` against real peers, over loopback. One file for each promise or group of peers.
 #![allow(missing_docs)]
 
+mod alignment;
 mod bad_clients;
 mod bad_dns;
 mod bad_receivers;
@@ -32,6 +33,13 @@ use courser_tests::{suite, tests};
 
 fn main() -> ExitCode {
     suite::run(tests! {
+        alignment: {
+            refused_with_the_record_that_helps,
+            held_until_it_is_released,
+            warned_about_once,
+            dns_that_does_not_answer_decides_nothing,
+            a_key_signs_for_its_tenants,
+        }
         bad_clients: {
             stalls_at_every_step,
             one_byte_per_second,

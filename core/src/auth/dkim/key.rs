@@ -11,7 +11,7 @@
 
 use super::signature::Algorithm;
 use super::tags::{TagError, Tags, base64, colons};
-use crate::limits::DKIM_VERIFY_RSA_BITS_MIN;
+use crate::limits::{DKIM_VERIFY_RSA_BITS_MAX, DKIM_VERIFY_RSA_BITS_MIN};
 use alloc::string::String;
 use alloc::vec::Vec;
 use base64ct::{Base64, Encoding};
@@ -192,6 +192,8 @@ pub enum KeyError {
     Malformed,
     /// An RSA key of fewer than [`DKIM_VERIFY_RSA_BITS_MIN`] bits (RFC 8301 3.2).
     TooShort,
+    /// An RSA key of more than [`DKIM_VERIFY_RSA_BITS_MAX`] bits.
+    TooLong,
 }
 
 impl fmt::Display for KeyError {
@@ -202,16 +204,21 @@ impl fmt::Display for KeyError {
                 f,
                 "the RSA key has fewer than {DKIM_VERIFY_RSA_BITS_MIN} bits"
             ),
+            Self::TooLong => write!(
+                f,
+                "the RSA key has more than {DKIM_VERIFY_RSA_BITS_MAX} bits"
+            ),
         }
     }
 }
 impl core::error::Error for KeyError {}
 
-/// A public key that was checked.
-#[derive(Clone, Debug)]
+/// A public key that was checked. Keys that verify the same signatures are equal, however their
+/// records wrote them.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicKey(Kind);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
     Rsa(rsa::PublicKey),
     Ed25519(ed25519_dalek::VerifyingKey),
@@ -251,8 +258,8 @@ fn rsa_key(der: &[u8]) -> Result<rsa::PublicKey, KeyError> {
         BoxedUint::from_be_slice(bytes, bits).map_err(|_| KeyError::Malformed)
     };
     // Checked before anything is computed of it: the record is a stranger's.
-    if key.modulus.as_bytes().len() > rsa::PublicKey::MAX_SIZE / 8 {
-        return Err(KeyError::Malformed);
+    if key.modulus.as_bytes().len() > DKIM_VERIFY_RSA_BITS_MAX / 8 {
+        return Err(KeyError::TooLong);
     }
     let modulus = uint(key.modulus.as_bytes())?;
     if (modulus.bit_width_vartime() as usize) < DKIM_VERIFY_RSA_BITS_MIN {
@@ -315,6 +322,15 @@ mod tests {
         short.extend([0xff; 64]);
         short.extend([0x02, 0x03, 0x01, 0x00, 0x01]);
         assert_eq!(key(KeyType::Rsa, &short), Err(KeyError::TooShort));
+        // Of one octet more than the bound, and of the bound.
+        for (octets, error) in [(1025_u16, Err(KeyError::TooLong)), (1024, Ok(()))] {
+            let [high, low] = (octets + 1).to_be_bytes();
+            let [all_high, all_low] = (octets + 10).to_be_bytes();
+            let mut long = Vec::from([0x30, 0x82, all_high, all_low, 0x02, 0x82, high, low, 0x00]);
+            long.extend([0xff; 2000].iter().take(octets.into()));
+            long.extend([0x02, 0x03, 0x01, 0x00, 0x01]);
+            assert_eq!(key(KeyType::Rsa, &long), error, "{octets}");
+        }
     }
 
     proptest! {

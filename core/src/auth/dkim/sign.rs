@@ -109,6 +109,9 @@ impl<'a> SigningOptions<'a> {
 pub enum SignError {
     /// The message has no From, which must be signed (5.4).
     NoFrom,
+    /// The message begins with a space or a tab: that line would continue the signature field that
+    /// is put before it.
+    Continuation,
     /// This hash of the body was not made: give it to
     /// [`BodyHashes::new`](crate::auth::hash::BodyHashes::new).
     NoBodyHash(Canon),
@@ -128,6 +131,9 @@ impl fmt::Display for SignError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoFrom => f.write_str("the message has no From field, which must be signed"),
+            Self::Continuation => f.write_str(
+                "the message begins with a space or a tab; its first line must begin a field",
+            ),
             Self::NoBodyHash(canon) => write!(f, "the {canon} hash of the body was not made"),
             Self::TooManyFields => {
                 write!(f, "more than {DKIM_SIGNED_NAMES_MAX} fields to sign")
@@ -160,6 +166,9 @@ pub fn sign(
     signer: &dyn Signer,
     out: &mut Vec<u8>,
 ) -> Result<(), SignError> {
+    if begins_folded(header) {
+        return Err(SignError::Continuation);
+    }
     let fields = Fields::of(header);
     if fields.named("from").next().is_none() {
         return Err(SignError::NoFrom);
@@ -167,6 +176,11 @@ pub fn sign(
     let signed = names(&fields, options.fields, &["dkim-signature"])?;
     let signature = unsigned(Form::Dkim, body, now, options, signer, &signed)?;
     emit(&fields, &signature, signer, out)
+}
+
+/// Whether the first line would continue a field that is put before it.
+pub(crate) fn begins_folded(header: Header<'_>) -> bool {
+    header.as_bytes().starts_with(b" ") || header.as_bytes().starts_with(b"\t")
 }
 
 /// The value of `h=`: each name as often as it is there, and once more if it is over-signed.
@@ -418,6 +432,13 @@ mod tests {
         };
         let body = HashedBody::of(b"", &[Canon::Relaxed]);
         assert_eq!(sign(header, body), Err(SignError::NoFrom));
+        for folded in [
+            " x\r\nFrom: a@b.example\r\n\r\n",
+            "\tx: y\r\nFrom: a@b.example\r\n\r\n",
+        ] {
+            let (header, _) = Header::of(folded.as_bytes()).unwrap();
+            assert_eq!(sign(header, body), Err(SignError::Continuation));
+        }
         let many = format!("From: a@b.example\r\n{}\r\n", "To: x\r\n".repeat(300));
         let (header, _) = Header::of(many.as_bytes()).unwrap();
         assert_eq!(sign(header, body), Err(SignError::TooManyFields));

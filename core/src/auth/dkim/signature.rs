@@ -208,11 +208,13 @@ impl<'a> Signature<'a> {
                 .ok_or(SignatureError::Value(tag))
         };
         let signature = octets("b")?;
-        let (header_canon, body_canon) = canons(tags.get("c"))?;
+        // RFC 8617 4.1.3: a seal has none of these; there they are unknown tags, passed over.
+        let own = |tag| tags.get(tag).filter(|_| form != Form::ArcSeal);
+        let (header_canon, body_canon) = canons(own("c"))?;
         let domain = name("d")?;
         let selector = name("s")?;
-        let time = number(tags, "t")?.map(wall);
-        let expires = number(tags, "x")?.map(wall);
+        let time = number(tags.get("t"), "t")?.map(wall);
+        let expires = number(own("x"), "x")?.map(wall);
         let mut parsed = Self {
             form,
             algorithm,
@@ -226,7 +228,7 @@ impl<'a> Signature<'a> {
             identity: None,
             instance: 0,
             chain: Chain::None,
-            length: number(tags, "l")?,
+            length: number(own("l"), "l")?,
             time,
             expires,
         };
@@ -258,9 +260,7 @@ impl<'a> Signature<'a> {
                 parsed.instance = instance(required("i")?).ok_or(SignatureError::Value("i"))?;
             }
         }
-        if tags
-            .get("q")
-            .is_some_and(|q| !colons(q).any(|method| method.eq_ignore_ascii_case("dns/txt")))
+        if own("q").is_some_and(|q| !colons(q).any(|method| method.eq_ignore_ascii_case("dns/txt")))
         {
             return Err(SignatureError::Value("q"));
         }
@@ -287,7 +287,8 @@ impl<'a> Signature<'a> {
                 return Err(SignatureError::Value("h"));
             }
         }
-        if self.form == Form::Dkim && !from {
+        // RFC 8617 4.1.2: as in DKIM.
+        if !from {
             return Err(SignatureError::FromNotSigned);
         }
         Ok(())
@@ -494,8 +495,8 @@ fn canons(value: Option<&str>) -> Result<(Canon, Canon), SignatureError> {
 }
 
 /// Digits; more than fit are the largest number.
-fn number(tags: &Tags<'_>, tag: &'static str) -> Result<Option<u64>, SignatureError> {
-    match tags.get(tag) {
+fn number(value: Option<&str>, tag: &'static str) -> Result<Option<u64>, SignatureError> {
+    match value {
         None => Ok(None),
         Some(digits) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {
             Ok(Some(digits.parse().unwrap_or(u64::MAX)))
@@ -655,7 +656,7 @@ mod tests {
                 chain: if seal { Chain::Pass } else { Chain::None },
                 length: None,
                 time,
-                expires: time.map(|t| t.plus_s(60)),
+                expires: time.filter(|_| !seal).map(|t| t.plus_s(60)),
             };
             let mut out = Vec::new();
             signature.emit_unsigned(&mut out);

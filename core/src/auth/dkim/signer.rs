@@ -24,6 +24,7 @@ use rsa::pkcs1::{DecodeRsaPrivateKey, EncodeRsaPrivateKey};
 use rsa::pkcs8::{EncodePublicKey, ObjectIdentifier, PrivateKeyInfoRef, SecretDocument};
 use rsa::traits::PublicKeyParts;
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 /// What makes signatures with one key.
 pub trait Signer {
@@ -135,11 +136,18 @@ impl PrivateKey {
     fn parse_any_length(text: &str) -> Result<Self, PrivateKeyError> {
         let Some(begin) = text.find("-----BEGIN ") else {
             // RFC 8463 A.2 gives keys like this.
-            let seed = base64(text.trim()).ok_or(PrivateKeyError::NoKey)?;
-            let seed = <[u8; 32]>::try_from(seed).map_err(|_| PrivateKeyError::NoKey)?;
-            return Ok(ed25519(ed25519_dalek::SigningKey::from_bytes(&seed)));
+            let seed = Zeroizing::new(base64(text.trim()).ok_or(PrivateKeyError::NoKey)?);
+            let seed =
+                <&[u8; 32]>::try_from(seed.as_slice()).map_err(|_| PrivateKeyError::NoKey)?;
+            return Ok(ed25519(ed25519_dalek::SigningKey::from_bytes(seed)));
         };
         let pem = text.get(begin..).unwrap_or(text);
+        // Text before and after it is for people; a file may hold certificates, too.
+        let end = pem.find("-----END ").and_then(|at| {
+            let line = pem.get(at..)?;
+            Some(at + line.find('\n').map_or(line.len(), |end| end + 1))
+        });
+        let pem = pem.get(..end.unwrap_or(pem.len())).unwrap_or(pem);
         if pem.contains("ENCRYPTED") {
             return Err(PrivateKeyError::Encrypted);
         }
@@ -203,10 +211,10 @@ impl PrivateKey {
     }
 
     /// The seed of an Ed25519 key (RFC 8032 5.1.5), for signers over other libraries.
-    pub fn ed25519_seed(&self) -> Option<[u8; 32]> {
+    pub fn ed25519_seed(&self) -> Option<Zeroizing<[u8; 32]>> {
         match &self.0 {
             Kind::Rsa(_) => None,
-            Kind::Ed25519(key) => Some(key.to_bytes()),
+            Kind::Ed25519(key) => Some(Zeroizing::new(key.to_bytes())),
         }
     }
 
@@ -215,7 +223,7 @@ impl PrivateKey {
     pub fn signer(&self, seed: [u8; 32]) -> KeySigner {
         KeySigner {
             key: self.clone(),
-            seed,
+            seed: Zeroizing::new(seed),
             count: AtomicUsize::new(0),
         }
     }
@@ -240,7 +248,7 @@ impl fmt::Debug for PrivateKey {
 /// Signs with a [`PrivateKey`] in this process.
 pub struct KeySigner {
     key: PrivateKey,
-    seed: [u8; 32],
+    seed: Zeroizing<[u8; 32]>,
     count: AtomicUsize,
 }
 
@@ -263,7 +271,7 @@ impl Signer for KeySigner {
                 // Other numbers for every signature, also for the same data signed twice.
                 let count = self.count.fetch_add(1, Ordering::Relaxed) as u64;
                 let seed = Sha256::new()
-                    .chain_update(self.seed)
+                    .chain_update(self.seed.as_slice())
                     .chain_update(count.to_le_bytes())
                     .chain_update(hash)
                     .finalize();
@@ -318,7 +326,11 @@ GMot/L2x0IYyMLAz6oLWh2hm7zwtb0CgOrPo1ke44hFYnfc=
     #[test]
     fn keys_of_every_form_sign() {
         let hash: [u8; 32] = Sha256::digest(b"data").into();
+        let bundle = alloc::format!("for two\n{ED25519}{RSA_2048}");
+        let noted = alloc::format!("{RSA_2048}a note\n");
         for (text, algorithm) in [
+            (bundle.as_str(), Algorithm::Ed25519Sha256),
+            (noted.as_str(), Algorithm::RsaSha256),
             (RSA_2048, Algorithm::RsaSha256),
             (RSA_2048_PKCS1, Algorithm::RsaSha256),
             (ED25519, Algorithm::Ed25519Sha256),

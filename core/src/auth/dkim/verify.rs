@@ -134,7 +134,7 @@ impl Reason {
             | Self::KeyType
             | Self::NotForEmail
             | Self::IdentityNotDomain
-            | Self::Key(KeyError::Malformed)
+            | Self::Key(KeyError::Malformed | KeyError::TooLong)
             | Self::LengthTooLong => Status::PermError,
         }
     }
@@ -274,6 +274,7 @@ impl Verifier {
             bodies: self.bodies.finish(),
             not_evaluated: self.not_evaluated,
             at: 0,
+            asked: false,
         }
     }
 }
@@ -328,8 +329,7 @@ impl Evaluated {
         };
         this.verdict.algorithm = Some(signature.algorithm);
         this.identity_is_domain = signature.identity_is_domain();
-        let signed = signature.names().filter(|n| n.eq_ignore_ascii_case("from"));
-        this.unsigned_from = fields.named("from").count() > signed.count();
+        this.unsigned_from = has_unsigned_from(fields, &signature);
         match Checked::new(fields, at, field, &tags, &signature, now, bodies) {
             Ok(open) => this.open = Some(open),
             Err(reason) => this.decide(reason),
@@ -375,6 +375,7 @@ pub struct Verification {
     bodies: Vec<BodyHash>,
     not_evaluated: usize,
     at: usize,
+    asked: bool,
 }
 
 impl Evaluate for Verification {
@@ -384,6 +385,7 @@ impl Evaluate for Verification {
     fn step(&mut self) -> Step<Report> {
         while let Some(signature) = self.signatures.get(self.at) {
             if let Some(open) = &signature.open {
+                self.asked = true;
                 return Step::Ask(open.question());
             }
             self.at += 1;
@@ -396,13 +398,21 @@ impl Evaluate for Verification {
     }
 
     fn answer(&mut self, outcome: &Outcome) {
-        if let Some(signature) = self.signatures.get_mut(self.at) {
+        if core::mem::take(&mut self.asked)
+            && let Some(signature) = self.signatures.get_mut(self.at)
+        {
             signature.judge(outcome, &self.bodies);
         }
     }
 }
 
 // -- what DKIM and ARC share --
+
+/// Whether there are more From fields than are signed (8.15).
+pub(crate) fn has_unsigned_from(fields: &Fields<'_>, signature: &Signature<'_>) -> bool {
+    let signed = signature.names().filter(|n| n.eq_ignore_ascii_case("from"));
+    fields.named("from").count() > signed.count()
+}
 
 /// The body hashes that signatures of one message ask for, each made once.
 #[derive(Clone, Debug, Default)]
