@@ -508,6 +508,27 @@ fn spf() {
         (&got["lookups"], &got["void_lookups"]),
         (&json!(2), &json!(0))
     );
+    // Whose record each mechanism stands in.
+    let got = eval(
+        "spf",
+        json!({"ip": "198.51.100.7", "mail_from": "a@example.org", "helo": "x", "dns": dns}),
+    );
+    let fields = [
+        "mechanism",
+        "mechanism_domain",
+        "included",
+        "included_domain",
+    ];
+    assert_eq!(
+        fields.map(|f| got[f].as_str().unwrap_or("")),
+        [
+            "include:_spf.example.net",
+            "example.org",
+            "ip4:198.51.100.0/24",
+            "_spf.example.net"
+        ],
+        "{got}"
+    );
     assert_eq!(
         error("spf", json!({"ip": "192.0.2"})),
         "ip: expected an IPv4 or IPv6 address"

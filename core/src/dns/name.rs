@@ -69,18 +69,7 @@ impl Name {
             return Ok(Self::root());
         }
         let text = text.strip_suffix('.').unwrap_or(text);
-        // Two length octets more than text: the first label's, and the root's zero.
-        if text.len() + 2 > DNS_NAME_BYTES_MAX {
-            return Err(NameError::TooLong);
-        }
-        for label in text.split('.') {
-            if label.is_empty() {
-                return Err(NameError::EmptyLabel);
-            }
-            if label.len() > LABEL_BYTES_MAX {
-                return Err(NameError::LabelTooLong);
-            }
-        }
+        check_lengths(text.as_bytes())?;
         if let Some(odd) = text
             .chars()
             .find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')))
@@ -104,26 +93,22 @@ impl Name {
     /// are escaped.
     pub fn from_bytes(text: &[u8]) -> Result<Self, NameError> {
         let text = text.strip_suffix(b".").unwrap_or(text);
-        // Two length octets more than text: the first label's, and the root's zero.
-        if text.len() + 2 > DNS_NAME_BYTES_MAX {
-            return Err(NameError::TooLong);
-        }
-        let mut name = String::with_capacity(text.len());
-        for label in text.split(|&b| b == b'.') {
-            if label.is_empty() {
-                return Err(NameError::EmptyLabel);
-            }
-            if label.len() > LABEL_BYTES_MAX {
-                return Err(NameError::LabelTooLong);
-            }
-            if !name.is_empty() {
-                name.push('.');
+        check_lengths(text)?;
+        Ok(Self::of_labels(text.split(|&b| b == b'.'), text.len()))
+    }
+
+    /// Labels of any bytes, escaped where they need it.
+    fn of_labels<'a>(labels: impl Iterator<Item = &'a [u8]>, length: usize) -> Self {
+        let mut text = String::with_capacity(length);
+        for label in labels {
+            if !text.is_empty() {
+                text.push('.');
             }
             for &byte in label {
-                escape(byte, &mut name);
+                escape(byte, &mut text);
             }
         }
-        Ok(Self(Arc::from(name)))
+        Self(Arc::from(text))
     }
 
     /// The name whose PTR records name the host at `ip` (RFC 1035 3.5, RFC 3596 2.5).
@@ -196,16 +181,7 @@ impl Name {
 
     /// From the wire: any bytes.
     pub(crate) fn from_wire(wire: &WireName) -> Self {
-        let mut text = String::with_capacity(wire.len());
-        for label in wire.iter() {
-            if !text.is_empty() {
-                text.push('.');
-            }
-            for &byte in label {
-                escape(byte, &mut text);
-            }
-        }
-        Self(Arc::from(text))
+        Self::of_labels(wire.iter(), wire.len())
     }
 
     /// For the wire, with the case of each letter chosen by `upper` (draft-vixie-dnsext-dns0x20).
@@ -268,6 +244,24 @@ impl Name {
         }
         text.is_empty()
     }
+}
+
+/// Whether the labels between the dots of `text`, which has no final dot, fit into a name (RFC 1035
+/// 2.3.4).
+fn check_lengths(text: &[u8]) -> Result<(), NameError> {
+    // Two length octets more than text: the first label's, and the root's zero.
+    if text.len() + 2 > DNS_NAME_BYTES_MAX {
+        return Err(NameError::TooLong);
+    }
+    for label in text.split(|&b| b == b'.') {
+        if label.is_empty() {
+            return Err(NameError::EmptyLabel);
+        }
+        if label.len() > LABEL_BYTES_MAX {
+            return Err(NameError::LabelTooLong);
+        }
+    }
+    Ok(())
 }
 
 /// Bytes that stand for themselves. A dot or a backslash inside a label is escaped.

@@ -41,13 +41,19 @@ fn initial_processing() {
         localhost TXT v=spf1 +all
         xn--bcher-kva.example TXT v=spf1 -all exp=why.xn--bcher-kva.example
         why.xn--bcher-kva.example TXT %{{o}} %{{d}}
+        hello.example TXT v=spf1 -all exp=why.hello.example
+        why.hello.example TXT %{{h}}
         local.example TXT v=spf1 exists:%{{l}}.local.example -all
-        inc.local.example TXT v=spf1 include:%{{l}}.local.example redirect=%{{s}}.local.example
-        b\\xc3.local.example A 127.0.0.2
+        inc.local.example TXT v=spf1 include:%{{l}}.local.example -all
+        red.local.example TXT v=spf1 redirect=%{{s}}.local.example
         jo.local.example A 127.0.0.2
+        jo.local.example TXT v=spf1 +all
+        jo@red.local.example.local.example TXT v=spf1 +all
+        b\u{fc}.local.example A 127.0.0.2
+        b\u{fc}.local.example TXT v=spf1 +all
+        b\u{fc}@red.local.example.local.example TXT v=spf1 +all
         "
-    )
-    .replace("b\\xc3.", "bu.");
+    );
     table(
         &zone,
         &[
@@ -86,6 +92,27 @@ fn initial_processing() {
                 "",
                 H,
                 "fail postmaster%40mail.example.net by mail.example.net",
+            ),
+            (
+                "null path, HELO with a final dot",
+                V4,
+                "",
+                "mail.example.net.",
+                "fail postmaster%40mail.example.net by mail.example.net",
+            ),
+            (
+                "HELO with a final dot",
+                V4,
+                "a@hello.example",
+                "Mail.example.net.",
+                "fail Mail.example.net",
+            ),
+            (
+                "HELO in U-labels (RFC 8616)",
+                V4,
+                "a@hello.example",
+                "b\u{fc}cher.example",
+                "fail xn--bcher-kva.example",
             ),
             ("null path, HELO of one label", V4, "", "PC-7", "none"),
             ("null path, HELO literal", V4, "", "[192.0.2.5]", "none"),
@@ -141,9 +168,30 @@ fn initial_processing() {
                 "fail",
             ),
             (
-                "nor is it included, nor redirected to",
+                "ASCII local part, included",
+                V4,
+                "jo@inc.local.example",
+                H,
+                "pass",
+            ),
+            (
+                "nor is UTF-8 included",
                 V4,
                 "b\u{fc}@inc.local.example",
+                H,
+                "fail",
+            ),
+            (
+                "ASCII local part, redirected to",
+                V4,
+                "jo@red.local.example",
+                H,
+                "pass",
+            ),
+            (
+                "nor is UTF-8 redirected to",
+                V4,
+                "b\u{fc}@red.local.example",
                 H,
                 "permerror",
             ),
@@ -700,6 +748,9 @@ fn ptr() {
         broken.example TXT v=spf1 ptr ip4:192.0.2.8 -all
         8.2.0.192.in-addr.arpa SERVFAIL
         noname.example TXT v=spf1 ptr ptr ptr ptr -all
+        10.2.0.192.in-addr.arpa PTR a\\x20b.odd.example
+        a\\x20b.odd.example A 192.0.2.10
+        odd.example TXT v=spf1 ptr -all
         bad1.example TXT v=spf1 ptr: -all
         bad2.example TXT v=spf1 ptr/24 -all
         bad3.example TXT v=spf1 ptr:own -all
@@ -718,6 +769,13 @@ fn ptr() {
             ),
             ("a name under it", V4, "a@sub.example", H, "pass"),
             ("labels, not letters", V4, "a@suffix.example", H, "fail"),
+            (
+                "a name that no host has",
+                "192.0.2.10",
+                "a@odd.example",
+                H,
+                "fail",
+            ),
             ("not above it", V4, "a@below.example", H, "fail"),
             ("IPv6", V6, "a@six.example", H, "pass"),
             (
@@ -897,14 +955,15 @@ fn exp() {
 /// 7.
 #[test]
 fn macros() {
-    let deep = format!(
-        "{}.deep.example",
-        "a23456789.".repeat(23).trim_end_matches('.')
+    // Names of 253, 254 and 272 octets, and what is left of them.
+    let labels = |n: usize| ["a23456789"; 26][..n].join(".");
+    let (fits, over, far) = (
+        format!("b{}", labels(24)),
+        format!("bb{}", labels(24)),
+        labels(26),
     );
-    let cut = format!(
-        "{}.deep.example",
-        "a23456789.".repeat(22).trim_end_matches('.')
-    );
+    let (cut, cut_far) = (labels(23), labels(24));
+    assert_eq!(format!("{fits}.deep.example").len(), 253);
     let zone = format!(
         "
         helo.example TXT v=spf1 a:%{{h}} -all
@@ -916,7 +975,9 @@ fn macros() {
         list.p.example A 127.0.0.2
         upper.example TXT v=spf1 exists:%{{L}}.u.example -all
         a%26b.u.example A 127.0.0.2
-        url.example TXT v=spf1 exists:%{{S1=}}.u.example -all
+        x%3da%26b.u.example A 127.0.0.2
+        url.example TXT v=spf1 exists:%{{S1=}}.url.example -all
+        a%26b%40url.example.url.example A 127.0.0.2
         nibbles.example TXT v=spf1 exists:%{{ir}}.%{{v}}.n.example -all
         5.2.0.192.in-addr.n.example A 127.0.0.2
         5.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.n.example A 127.0.0.2
@@ -939,9 +1000,20 @@ fn macros() {
         other7.example.yes.example A 127.0.0.2
         unknown.yes.example A 127.0.0.2
         9.2.0.192.in-addr.arpa TIMEOUT
+        10.2.0.192.in-addr.arpa PTR a\\x20b.podd.example
+        10.2.0.192.in-addr.arpa PTR good.example
+        a\\x20b.podd.example A 192.0.2.10
+        good.example A 192.0.2.10
+        podd.example TXT v=spf1 exists:%{{p}}.yes.example -all
+        good.example.yes.example A 127.0.0.2
         literal.example TXT v=spf1 exists:%%.%_x.%-.lit.example -all
+        %.\\x20x.%20.lit.example A 127.0.0.2
         deep.example TXT v=spf1 exists:%{{l}}.deep.example -all
-        {cut} A 127.0.0.2
+        {fits}.deep.example A 127.0.0.2
+        deeq.example TXT v=spf1 exists:%{{l}}.deeq.example -all
+        {cut}.deeq.example A 127.0.0.2
+        deer.example TXT v=spf1 exists:%{{l}}.deer.example -all
+        {cut_far}.deer.example A 127.0.0.2
         x0.example TXT v=spf1 exists:%{{d0}}.x.example -all
         xx.example TXT v=spf1 exists:%{{x}}.x.example -all
         xopen.example TXT v=spf1 exists:%{{d.x.example -all
@@ -988,7 +1060,8 @@ fn macros() {
             ),
             ("l, not the second", V4, "tag+list@plus.example", H, "fail"),
             ("URL escapes", V4, "a&b@upper.example", H, "pass"),
-            ("without need", V4, "x=a&b@upper.example", H, "fail"),
+            ("of = as well", V4, "x=a&b@upper.example", H, "pass"),
+            ("cut before", V4, "x=a&b@url.example", H, "pass"),
             ("i and v", V4, "a@nibbles.example", H, "pass"),
             ("i and v, IPv6", V6, "a@nibbles.example", H, "pass"),
             ("p, the domain itself", V4, "a@p.example", H, "pass"),
@@ -1002,13 +1075,28 @@ fn macros() {
             ("p, any name", "192.0.2.7", "a@psub.example", H, "pass"),
             ("p, no name", "192.0.2.8", "a@psub.example", H, "pass"),
             ("p, DNS error", "192.0.2.9", "a@psub.example", H, "pass"),
-            ("literals", V4, "a@literal.example", H, "fail"),
             (
-                "cut to 253",
-                V4,
-                &format!("{}@deep.example", deep.trim_end_matches(".deep.example")),
+                "p, a name that no host has",
+                "192.0.2.10",
+                "a@podd.example",
                 H,
-                "fail",
+                "pass",
+            ),
+            ("literals", V4, "a@literal.example", H, "pass"),
+            ("253 octets", V4, &format!("{fits}@deep.example"), H, "pass"),
+            (
+                "254 octets: the first label is cut off",
+                V4,
+                &format!("{over}@deeq.example"),
+                H,
+                "pass",
+            ),
+            (
+                "272 octets: two labels are",
+                V4,
+                &format!("{far}@deer.example"),
+                H,
+                "pass",
             ),
             ("zero parts", V4, "a@x0.example", H, "permerror"),
             ("unknown letter", V4, "a@xx.example", H, "permerror"),
@@ -1070,6 +1158,11 @@ fn limits() {
         v.example EXISTS
         voidin.example TXT v=spf1 a:v1.example include:voidin2.example a:v3.example +all
         voidin2.example TXT v=spf1 a:v2.example -all
+        voidp.example TXT v=spf1 exists:%{{p}}.never.example a:v1.example +all
+        voidptr.example TXT v=spf1 ptr ptr ptr a:v1.example +all
+        voidptr3.example TXT v=spf1 ptr a:v1.example a:v2.example +all
+        voidslow.example TXT v=spf1 a:v1.example a:v2.example ptr +all
+        7.2.0.192.in-addr.arpa TIMEOUT
         withp.example TXT v=spf1 a:h.example a:h.example a:h.example a:h.example a:h.example a:h.example a:h.example a:h.example exists:%{{p}}.h.example +all
         withp2.example TXT v=spf1 a:h.example a:h.example a:h.example a:h.example a:h.example a:h.example a:h.example a:h.example a:h.example exists:%{{p}}.h.example +all
         "
@@ -1116,6 +1209,34 @@ fn limits() {
                 "a@voidin.example",
                 H,
                 "permerror",
+            ),
+            (
+                "one void in all its questions",
+                "192.0.2.6",
+                "a@voidp.example",
+                H,
+                "pass",
+            ),
+            (
+                "void where it is asked, not again",
+                "192.0.2.6",
+                "a@voidptr.example",
+                H,
+                "pass",
+            ),
+            (
+                "names of the client are void",
+                "192.0.2.6",
+                "a@voidptr3.example",
+                H,
+                "permerror",
+            ),
+            (
+                "an error is not",
+                "192.0.2.7",
+                "a@voidslow.example",
+                H,
+                "pass",
             ),
             ("p counts: ten", V4, "a@withp.example", H, "pass"),
             ("p counts: eleven", V4, "a@withp2.example", H, "permerror"),

@@ -11,6 +11,7 @@ const ZONE: &str = "
     one.example.com TXT v=spf1 include:two.example.com ~all
     two.example.com TXT v=spf1 +IP4:198.51.100.0/24 -ip4:0.0.0.0/0
     redirected.example.com TXT v=spf1 redirect=two.example.com
+    lost.example.com TXT v=spf1 a:none.example.com include:none.example.com -all
 ";
 
 fn found(term: &str, domain: &str) -> Option<Match> {
@@ -66,6 +67,13 @@ fn who_decided_and_what_it_cost() {
 
     let report = check("192.0.2.2", "a@redirected.example.com");
     assert_eq!(report.mechanism, found("-ip4:0.0.0.0/0", "two.example.com"));
+
+    // A record that is not there, beside another void answer.
+    let report = check("192.0.2.2", "a@lost.example.com");
+    assert_eq!(
+        (report.result, report.lookups, report.void_lookups),
+        (Result::PermError, 2, 2)
+    );
 
     // No mechanism: neutral by default.
     let report = check("2001:db8::1", "a@redirected.example.com");

@@ -28,12 +28,12 @@ pub(crate) fn name(text: &str) -> Name {
     if matches!(text, "" | ".") {
         return Name::root();
     }
-    Name::from_bytes(text.as_bytes()).expect("a name")
+    Name::from_bytes(&bytes(text)).expect("a name")
 }
 
 impl Zone {
     /// Lines of a name, a type (`A AAAA MX TXT PTR`, or `TIMEOUT`, `SERVFAIL`, `EXISTS`), and data.
-    /// `\xNN` in TXT is a byte.
+    /// `\xNN` in names and in TXT is a byte.
     pub(crate) fn of(lines: &str) -> Self {
         let mut zone = Self::default();
         for line in lines.lines().map(str::trim).filter(|l| !l.is_empty()) {

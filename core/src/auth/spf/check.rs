@@ -99,9 +99,10 @@ struct Frame {
     by: Option<Match>,
     /// The record, once it is there.
     record: Arc<str>,
-    /// Where the term that is evaluated lies in it.
+    /// Where the term that is evaluated lies in it, and what a match of it means.
     at: usize,
     end: usize,
+    qualifier: Qualifier,
     /// Whether that term was counted as one that asks DNS, and as one with a void answer.
     counted: bool,
     void: bool,
@@ -118,6 +119,7 @@ impl Frame {
             record: Arc::from(""),
             at: TERMS_AT,
             end: TERMS_AT,
+            qualifier: Qualifier::default(),
             counted: false,
             void: false,
             validated: None,
@@ -189,35 +191,24 @@ enum Pick {
 impl Check {
     /// A check of this request.
     pub fn new(request: &Request<'_>) -> Self {
-        // RFC 7208 2.4 and 4.3: the null reverse-path stands for postmaster at HELO's name.
-        let sender = if request.mail_from.is_empty() {
-            request.helo
-        } else {
-            request.mail_from
+        // RFC 7208 2.4: the null reverse-path stands for postmaster at HELO's name.
+        let (local, domain) = match request.mail_from {
+            "" => ("", request.helo),
+            sender => sender.rsplit_once('@').unwrap_or(("", sender)),
         };
-        let (local, domain) = if request.mail_from.is_empty() {
-            ("", sender)
-        } else {
-            sender.rsplit_once('@').unwrap_or(("", sender))
-        };
+        // RFC 7208 4.3.
         let local = if local.is_empty() {
             "postmaster"
         } else {
             local
         };
-        let name = Name::from_domain(domain).ok().filter(multi_label);
-        let text = domain.strip_suffix('.').unwrap_or(domain);
-        // RFC 8616 4: U-labels as A-labels.
-        let sender_domain = match &name {
-            Some(name) if !text.is_ascii() => name.as_str(),
-            _ => text,
-        };
+        let (name, sender_domain) = spelled(domain);
         let mut check = Self {
             client: Client {
                 ip: request.ip.to_canonical(),
                 local: local.into(),
-                sender_domain: sender_domain.into(),
-                helo: request.helo.into(),
+                sender_domain: sender_domain.clone(),
+                helo: spelled(request.helo).1,
                 receiver: request.receiver.map(Into::into),
                 now: request.now,
                 explain: request.explain,
@@ -230,11 +221,8 @@ impl Check {
             included: None,
             decided: None,
         };
-        match name {
-            Some(name) => {
-                let domain = check.client.sender_domain.clone();
-                check.frames.push(Frame::new(domain, name, None));
-            }
+        match name.filter(multi_label) {
+            Some(name) => check.frames.push(Frame::new(sender_domain, name, None)),
             // RFC 7208 4.3.
             None => {
                 let problem = Error {
@@ -275,13 +263,16 @@ impl Check {
 
     /// RFC 7208 4.6, one term.
     fn term(&mut self) -> State {
-        let Some(frame) = self.frames.last() else {
+        let Some(frame) = self.frames.last_mut() else {
             return self.done(Result::None, None);
         };
         let record = frame.record.clone();
         let text = record.get(frame.at..frame.end).unwrap_or_default();
         let mechanism = match Term::parse(text) {
-            Ok(Term::Directive(directive)) => directive.mechanism,
+            Ok(Term::Directive(directive)) => {
+                frame.qualifier = directive.qualifier;
+                directive.mechanism
+            }
             // What a modifier says is asked for elsewhere; mistakes were found before.
             Ok(Term::Modifier(_)) | Err(_) => return State::Work(Work::Next),
         };
@@ -349,11 +340,7 @@ impl Check {
             return self.done(Result::None, None);
         };
         let record = frame.record.clone();
-        let found = words(&record, TERMS_AT).find_map(|(at, word)| match Term::parse(word) {
-            Ok(Term::Modifier(super::Modifier::Redirect(spec))) => Some((at, word, spec)),
-            _ => None,
-        });
-        let Some((at, word, spec)) = found else {
+        let Some((at, word, spec)) = Record::parsed(&record).redirect_at() else {
             return self.leave(Result::Neutral, None);
         };
         // RFC 7208 6.1.
@@ -382,10 +369,7 @@ impl Check {
             return self.done(Result::Fail, None);
         };
         let record = frame.record.clone();
-        let spec = Record::parse(record.as_bytes())
-            .ok()
-            .and_then(Record::explanation);
-        let Some(spec) = spec else {
+        let Some(spec) = Record::parsed(&record).explanation() else {
             return self.done(Result::Fail, None);
         };
         match self.target(Some(spec), Work::Explain) {
@@ -419,18 +403,14 @@ impl Check {
         if !matches {
             return State::Work(Work::Next);
         }
-        let here = self.here();
-        let qualifier = match Term::parse(&here.term) {
-            Ok(Term::Directive(directive)) => directive.qualifier,
-            _ => Qualifier::Neutral,
-        };
-        let result = match qualifier {
+        let qualifier = self.frames.last().map(|frame| frame.qualifier);
+        let result = match qualifier.unwrap_or_default() {
             Qualifier::Pass => Result::Pass,
             Qualifier::Fail => Result::Fail,
             Qualifier::SoftFail => Result::SoftFail,
             Qualifier::Neutral => Result::Neutral,
         };
-        self.leave(result, Some(here))
+        self.leave(result, Some(self.here()))
     }
 
     /// The record on top is done.
@@ -510,6 +490,18 @@ impl Evaluate for Check {
             other => self.state = other,
         }
     }
+}
+
+/// The name that a peer called a domain by, if it is one, and how macros give it: without a final
+/// dot, U-labels as A-labels (RFC 8616 4).
+fn spelled(domain: &str) -> (Option<Name>, String) {
+    let name = Name::from_domain(domain).ok();
+    let text = match &name {
+        Some(name) if !domain.is_ascii() => name.as_str(),
+        _ => domain.strip_suffix('.').unwrap_or(domain),
+    };
+    let text = text.into();
+    (name, text)
 }
 
 /// RFC 7208 4.3: a domain that can have a record has more than one label.

@@ -11,9 +11,8 @@
 //! delimiter      = "." / "-" / "+" / "," / "/" / "_" / "="
 //! ```
 //!
-//! [`MacroString::parse`] checks once; [`MacroString::parts`] walks what it checked, and
-//! [`MacroString::domain`] and [`MacroString::explanation`] expand it. `Display` gives the text
-//! back.
+//! [`MacroString::parse`] checks once; `domain` and `explanation` expand what it checked. `Display`
+//! gives the text back.
 
 use alloc::borrow::Cow;
 use alloc::string::String;
@@ -38,7 +37,7 @@ pub enum Place {
 
 /// What a macro stands for (RFC 7208 7.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Letter {
+pub(crate) enum Letter {
     /// `s`: the sender.
     Sender,
     /// `l`: the sender's local part.
@@ -89,22 +88,22 @@ impl Letter {
 
 /// `%{…}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Macro<'a> {
+pub(crate) struct Macro<'a> {
     /// What it stands for.
-    pub letter: Letter,
+    pub(crate) letter: Letter,
     /// Whether the letter is upper case: what comes out is escaped for a URL.
-    pub escape: bool,
+    pub(crate) escape: bool,
     /// How many parts are kept, from the right; `None` for all.
-    pub keep: Option<usize>,
+    pub(crate) keep: Option<usize>,
     /// Whether the parts are reversed first.
-    pub reverse: bool,
+    pub(crate) reverse: bool,
     /// What lies between the parts; `.` where empty.
-    pub delimiters: &'a str,
+    pub(crate) delimiters: &'a str,
 }
 
 /// A piece of a macro-string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part<'a> {
+pub(crate) enum Part<'a> {
     /// Text that stands for itself.
     Literal(&'a str),
     /// `%{…}`.
@@ -115,23 +114,23 @@ pub enum Part<'a> {
 
 /// What macros stand for in one evaluation (RFC 7208 7.2).
 #[derive(Clone, Copy, Debug)]
-pub struct Context<'a> {
+pub(crate) struct Context<'a> {
     /// The client's address.
-    pub ip: IpAddr,
+    pub(crate) ip: IpAddr,
     /// The sender's local part.
-    pub local: &'a str,
+    pub(crate) local: &'a str,
     /// The sender's domain.
-    pub sender_domain: &'a str,
+    pub(crate) sender_domain: &'a str,
     /// The domain whose record is evaluated.
-    pub domain: &'a str,
+    pub(crate) domain: &'a str,
     /// The name in HELO or EHLO.
-    pub helo: &'a str,
+    pub(crate) helo: &'a str,
     /// The name of the host that checks; `unknown` where it has none (RFC 7208 7.3).
-    pub receiver: &'a str,
+    pub(crate) receiver: &'a str,
     /// The client's validated name, or `unknown`.
-    pub validated: &'a str,
+    pub(crate) validated: &'a str,
     /// Now.
-    pub now: Wall,
+    pub(crate) now: Wall,
 }
 
 /// A macro-string that was checked.
@@ -200,16 +199,15 @@ impl<'a> MacroString<'a> {
     }
 
     /// Its pieces, in order.
-    pub fn parts(self) -> impl Iterator<Item = Part<'a>> {
-        let mut parts = Parts {
+    fn parts(self) -> Parts<'a> {
+        Parts {
             text: self.0,
             at: 0,
-        };
-        core::iter::from_fn(move || parts.read().ok().flatten())
+        }
     }
 
     /// Whether a macro of this kind is in it.
-    pub fn uses(self, letter: Letter) -> bool {
+    pub(crate) fn uses(self, letter: Letter) -> bool {
         self.0.contains('%')
             && self
                 .parts()
@@ -218,18 +216,28 @@ impl<'a> MacroString<'a> {
 
     /// The domain that it stands for, without a final dot. Of one that is too long, labels are
     /// cut off at the left (RFC 7208 7.3). It need not be a valid name.
-    pub fn domain(self, context: &Context<'_>) -> String {
-        // As long as this, the left end can't matter any more.
-        const ENOUGH: usize = 4 * SPF_TARGET_BYTES_MAX;
-        let mut out = String::with_capacity(64);
-        for part in self.parts() {
-            expand(part, context, &mut out);
-            if out.len() > ENOUGH {
-                let mut cut = out.len() - ENOUGH / 2;
-                while !out.is_char_boundary(cut) {
-                    cut += 1;
-                }
-                out.drain(..cut);
+    pub(crate) fn domain(self, context: &Context<'_>) -> String {
+        self.domain_of(|part, out| expand(part, context, out))
+    }
+
+    /// The same with another way to expand. It goes from the right and stops where all that is
+    /// left would be cut off: a record can stand for a hundred times its length.
+    fn domain_of(self, mut expand: impl FnMut(Part<'a>, &mut String)) -> String {
+        // What can matter: the domain, the dot before it and the final one.
+        const ENOUGH: usize = 1 + SPF_TARGET_BYTES_MAX + 1;
+        let (mut starts, mut parts) = (Vec::new(), self.parts());
+        while let (at, Some(_)) = (parts.at, parts.next()) {
+            starts.push(at);
+        }
+        let (mut out, mut piece) = (String::with_capacity(64), String::new());
+        while let Some(at) = starts.pop() {
+            if let Some(part) = (Parts { at, ..parts }).next() {
+                expand(part, &mut piece);
+                out.insert_str(0, &piece);
+                piece.clear();
+            }
+            if out.len() >= ENOUGH {
+                break;
             }
         }
         if out.ends_with('.') {
@@ -249,7 +257,7 @@ impl<'a> MacroString<'a> {
 
     /// The explanation that it stands for; `None` where it is too long, or where something that
     /// is not printable ASCII got into it (RFC 7208 6.2).
-    pub fn explanation(self, context: &Context<'_>) -> Option<String> {
+    pub(crate) fn explanation(self, context: &Context<'_>) -> Option<String> {
         let mut out = String::with_capacity(128);
         for part in self.parts() {
             expand(part, context, &mut out);
@@ -316,6 +324,14 @@ impl<'a> Parts<'a> {
         };
         self.at += length;
         Ok(Some(part))
+    }
+}
+
+impl<'a> Iterator for Parts<'a> {
+    type Item = Part<'a>;
+
+    fn next(&mut self) -> Option<Part<'a>> {
+        self.read().ok().flatten()
     }
 }
 
@@ -404,12 +420,22 @@ impl<'a> Macro<'a> {
         } else {
             self.delimiters
         };
-        let mut parts: Vec<&str> = value.split(|c| delimiters.contains(c)).collect();
+        let delimits = |c: char| delimiters.contains(c);
+        let last = self.keep.map_or(usize::MAX, |n| n.saturating_sub(1));
+        // Of reversed parts, those at the right stood at the left.
         if self.reverse {
-            parts.reverse();
+            let cut = value.match_indices(delimits).nth(last);
+            let kept = value.get(..cut.map_or(value.len(), |(at, _)| at));
+            self.join(kept.unwrap_or_default().rsplit(delimits), out);
+        } else {
+            let cut = value.rmatch_indices(delimits).nth(last);
+            let kept = value.get(cut.map_or(0, |(at, _)| at + 1)..);
+            self.join(kept.unwrap_or_default().split(delimits), out);
         }
-        let skip = parts.len().saturating_sub(self.keep.unwrap_or(usize::MAX));
-        for (n, part) in parts.iter().skip(skip).enumerate() {
+    }
+
+    fn join<'p>(&self, parts: impl Iterator<Item = &'p str>, out: &mut String) {
+        for (n, part) in parts.enumerate() {
             if n > 0 {
                 out.push('.');
             }
@@ -605,6 +631,21 @@ mod tests {
         }
     }
 
+    /// The letter of RFC 7208 7.3, whatever it costs.
+    fn expanded_then_cut(spec: MacroString<'_>, context: &Context<'_>) -> String {
+        let mut whole = String::new();
+        spec.parts()
+            .for_each(|part| expand(part, context, &mut whole));
+        let mut kept = whole.strip_suffix('.').unwrap_or(&whole);
+        while kept.len() > SPF_TARGET_BYTES_MAX {
+            match kept.split_once('.') {
+                Some((_, rest)) => kept = rest,
+                None => break,
+            }
+        }
+        kept.into()
+    }
+
     /// RFC 7208 7.3: labels are cut off at the left until it fits.
     #[test]
     fn long_targets_are_cut_at_dots() {
@@ -625,6 +666,13 @@ mod tests {
         let text = MacroString::parse(&many, Place::Domain).unwrap();
         let cut = text.domain(&CONTEXT);
         assert!(cut.len() <= SPF_TARGET_BYTES_MAX && cut.ends_with(".com..email.example.com"));
+        // Nor is more of it expanded than what is kept: nine senders, the domain and what is between.
+        let mut expanded = 0;
+        let counted = text.domain_of(|part, out| {
+            expanded += 1;
+            expand(part, &CONTEXT, out);
+        });
+        assert_eq!((counted, expanded), (cut, 19));
         assert!(
             MacroString::parse(&many, Place::Explanation)
                 .unwrap()
@@ -653,7 +701,14 @@ mod tests {
                     let context = Context { local: &local, ..CONTEXT };
                     let _ = read.explanation(&context);
                     let domain = read.domain(&context);
-                    prop_assert!(domain.len() <= SPF_TARGET_BYTES_MAX || !domain.contains('.'));
+                    let whole = expanded_then_cut(read, &context);
+                    if whole.len() <= SPF_TARGET_BYTES_MAX {
+                        prop_assert_eq!(domain, whole);
+                    } else {
+                        // A label that is too long for any name.
+                        prop_assert!(!whole.contains('.'));
+                        prop_assert!(domain.len() > SPF_TARGET_BYTES_MAX);
+                    }
                     prop_assert_eq!(read.as_str(), text.as_str());
                 }
             }

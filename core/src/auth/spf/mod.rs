@@ -32,18 +32,18 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | [`record`] | the record: its terms, and what is wrong with it |
-//! | [`macros`] | macro-strings: `%{ir}.%{v}._spf.%{d2}` |
-//! | [`check`] | the evaluation, check_host() |
-//! | [`report`] | results, and errors in words |
+//! | `record` | the record: its terms, and what is wrong with it |
+//! | `macros` | macro-strings: `%{ir}.%{v}._spf.%{d2}` |
+//! | `check` | the evaluation, check_host() |
+//! | `report` | results, and errors in words |
 
-pub mod check;
-pub mod macros;
-pub mod record;
-pub mod report;
+mod check;
+mod macros;
+mod record;
+mod report;
 
 pub use check::{Check, Request};
-pub use macros::{Context, Macro, MacroString, Part, Place};
+pub use macros::{MacroString, Place};
 pub use record::{
     Cidr, Directive, Mechanism, Modifier, Qualifier, Record, SyntaxError, Term, What,
 };

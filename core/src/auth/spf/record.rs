@@ -274,7 +274,7 @@ impl<'a> Record<'a> {
             SyntaxError::new(at, What::Character(text.get(at).copied().unwrap_or(0)))
         })?;
         let (mut redirect, mut explanation) = (false, false);
-        for (at, word) in words(text, VERSION.len()) {
+        for (at, word) in words(text, TERMS_AT) {
             let seen = match Term::parse(word).map_err(|e| e.behind(at))? {
                 Term::Modifier(Modifier::Redirect(_)) => &mut redirect,
                 Term::Modifier(Modifier::Explanation(_)) => &mut explanation,
@@ -294,13 +294,18 @@ impl<'a> Record<'a> {
 
     /// Its terms in order.
     pub fn terms(self) -> impl Iterator<Item = Term<'a>> {
-        words(self.0, VERSION.len()).filter_map(|(_, word)| Term::parse(word).ok())
+        words(self.0, TERMS_AT).filter_map(|(_, word)| Term::parse(word).ok())
     }
 
     /// Whose record decides when no mechanism matched.
     pub fn redirect(self) -> Option<MacroString<'a>> {
-        self.terms().find_map(|term| match term {
-            Term::Modifier(Modifier::Redirect(domain)) => Some(domain),
+        self.redirect_at().map(|(_, _, domain)| domain)
+    }
+
+    /// The same, with where that modifier begins, and its text.
+    pub(super) fn redirect_at(self) -> Option<(usize, &'a str, MacroString<'a>)> {
+        words(self.0, TERMS_AT).find_map(|(at, word)| match Term::parse(word) {
+            Ok(Term::Modifier(Modifier::Redirect(domain))) => Some((at, word, domain)),
             _ => None,
         })
     }
@@ -311,6 +316,11 @@ impl<'a> Record<'a> {
             Term::Modifier(Modifier::Explanation(domain)) => Some(domain),
             _ => None,
         })
+    }
+
+    /// The record of a text that [`parse`](Self::parse) took before.
+    pub(super) fn parsed(text: &'a str) -> Self {
+        Self(text)
     }
 }
 

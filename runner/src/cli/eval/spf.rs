@@ -21,12 +21,12 @@ in:  {ip, mail_from, helo, receiver?, now?, dns?}
      receiver   who asks, for the macro r of explanations
      now        unix time, for the macro t of explanations
 out: {result, mechanism, explanation, lookups, void_lookups, error, domain, mechanism_domain,
-      included}
+      included, included_domain}
      result     none, neutral, pass, fail, softfail, temperror or permerror
      mechanism  the one that decided, as written, in the record of mechanism_domain
      error      why it is temperror or permerror, or none for what is no domain
      domain     what was checked
-     included   the mechanism that passed behind an include"#,
+     included   the mechanism that passed behind an include, in the record of included_domain"#,
     evaluate,
 };
 
@@ -45,7 +45,7 @@ fn evaluate(fields: &Fields<'_>) -> Result<Value, Mistake> {
         explain: true,
     };
     let report = Check::new(&request).run(|question| dns.answer(question));
-    let mechanism = report.mechanism.as_ref();
+    let (mechanism, included) = (report.mechanism.as_ref(), report.included.as_ref());
     Ok(json!({
         "result": report.result.as_str(),
         "mechanism": mechanism.map(|m| &m.term),
@@ -55,6 +55,7 @@ fn evaluate(fields: &Fields<'_>) -> Result<Value, Mistake> {
         "error": report.error.map(|error| error.to_string()),
         "domain": report.domain,
         "mechanism_domain": mechanism.map(|m| &m.domain),
-        "included": report.included.map(|m| m.term),
+        "included": included.map(|m| &m.term),
+        "included_domain": included.map(|m| &m.domain),
     }))
 }

@@ -71,9 +71,11 @@ impl Check {
             }
             Why::Names(work) => {
                 let names = match records {
+                    // RFC 7208 5.5 is about names of hosts; others would be escaped twice in %{p}.
                     Some(Records::Ptr(names)) => names
                         .iter()
                         .take(SPF_PTR_NAMES_MAX)
+                        .filter(|name| name.is_hostname())
                         .map(|name| ClientName {
                             name: name.clone(),
                             valid: None,

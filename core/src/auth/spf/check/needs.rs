@@ -31,8 +31,16 @@ impl Check {
         self.lookups <= SPF_LOOKUPS_MAX
     }
 
-    /// Counts a term with a void answer, once (RFC 7208 4.6.4, 11.1: it is terms that are limited,
-    /// so hosts of an MX and names of a client that have no address are not).
+    /// Counts a term with a void answer, and says whether there may be that many (RFC 7208 4.6.4).
+    ///
+    /// An answer is void if the name does not exist, or has no records of the type; a timeout or a
+    /// server failure is an error instead. What counts is the A or AAAA of `a`, the A of `exists`,
+    /// the MX of `mx`, and the PTR of `ptr` and of `%{p}`: once per term, whatever is void in it.
+    ///
+    /// What does not count, since 4.6.4 limits terms: addresses of an MX's hosts and of the
+    /// client's names; the client's names, where an earlier term asked for them; explanations. The
+    /// record of `include` and `redirect` is in the report's number, but a void one is a permanent
+    /// error whatever the number is.
     pub(super) fn void(&mut self) -> bool {
         if let Some(frame) = self.frames.last_mut()
             && !core::mem::replace(&mut frame.void, true)
