@@ -1,7 +1,9 @@
 //! Any value is read or refused; what was read is written as one field that says the same, and
-//! that is recognised as its writer's.
+//! that is recognised as its writer's. What must go of a header and what stays are all of it, and
+//! in what stays nothing must go.
 #![no_main]
 
+use courser_core::auth::inbound::{dropped, kept};
 use courser_core::auth::results::{FIELD_NAME, Results, forged};
 use courser_core::mail::header::Header;
 use libfuzzer_sys::fuzz_target;
@@ -11,6 +13,12 @@ fuzz_target!(|bytes: &[u8]| {
         for field in forged(header, &["mx.example"]) {
             assert!(field.is(FIELD_NAME));
         }
+        let ours = ["mx.example"];
+        let gone: usize = dropped(header, &ours).map(|(range, _)| range.len()).sum();
+        let stays: Vec<u8> = kept(header, &ours).flatten().copied().collect();
+        assert_eq!(gone + stays.len(), header.as_bytes().len());
+        let (again, _) = Header::of(&stays).unwrap();
+        assert_eq!(dropped(again, &ours).count(), 0);
     }
     let Some(results) = std::str::from_utf8(bytes).ok().and_then(|v| Results::parse(v).ok()) else {
         return;

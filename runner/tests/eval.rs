@@ -409,6 +409,40 @@ fn the_program_answers_while_it_is_asked() {
 }
 
 #[test]
+fn an_answer_does_not_wait_for_the_rest_of_the_next_line() {
+    let mut courser = Command::new(env!("CARGO_BIN_EXE_courser"))
+        .args(["eval", "reply"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ask = courser.stdin.take().unwrap();
+    let out = courser.stdout.take().unwrap();
+    let (send, answers) = std::sync::mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        for line in BufReader::new(out).lines() {
+            let answer: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            send.send(answer["code"].clone()).unwrap();
+        }
+    });
+    let next = || answers.recv_timeout(std::time::Duration::from_secs(20));
+    // Each write ends one line and begins the next.
+    for (text, code) in [
+        ("{\"line\": \"250 x\"}\n{\"line\":", 250),
+        (" \"451 x\"}\n{", 451),
+        ("\"line\": \"550 x\"}\n{\"line\": \"221 x\"", 550),
+    ] {
+        ask.write_all(text.as_bytes()).unwrap();
+        assert_eq!(next(), Ok(json!(code)));
+    }
+    ask.write_all(b"}").unwrap();
+    drop(ask);
+    assert_eq!(next(), Ok(json!(221)));
+    reader.join().unwrap();
+    assert!(courser.wait().unwrap().success());
+}
+
+#[test]
 fn the_help_names_every_kind_and_its_fields() {
     let help = Command::new(env!("CARGO_BIN_EXE_courser"))
         .args(["eval", "--help"])

@@ -9,12 +9,16 @@
 //! | [`canon`], [`hash`] | canonical forms and their hashes, made while a message comes |
 //! | [`dkim`] | signing and verifying |
 //! | [`arc`] | validating and sealing chains |
+//! | [`spf`], [`dmarc`] | who may send for a domain, and whose message it says it is |
+//! | [`results`] | the field Authentication-Results, read and written |
+//! | [`inbound`] | all of it for mail that comes in: what must go, and what is written |
 
 pub mod arc;
 pub mod canon;
 pub mod dkim;
 pub mod dmarc;
 pub mod hash;
+pub mod inbound;
 pub mod results;
 pub mod spf;
 

@@ -212,14 +212,19 @@ impl Results {
     }
 
     /// Writes the field with its line ends: each result on a line of its own, longer ones folded
-    /// between two properties. Values longer than [`AUTH_VALUE_BYTES_MAX`] are cut, control
+    /// between two properties, and longer comments and reasons within, so that a line has no more
+    /// than [`LINE_BYTES_WISHED`] octets where the values let it. Values longer than [`AUTH_VALUE_BYTES_MAX`] are cut, control
     /// characters in them become `?`, and what can't stand in a keyword `-`. Text beyond
     /// ASCII stays as it is (RFC 8616), which only a message with SMTPUTF8 may carry.
     ///
     /// # Errors
     /// Those of `out`.
     pub fn write(&self, out: &mut impl fmt::Write) -> fmt::Result {
-        let mut folder = Folder { out, column: 0 };
+        let mut folder = Folder {
+            out,
+            column: 0,
+            width: LINE_BYTES_WISHED,
+        };
         folder.raw(FIELD_NAME)?;
         folder.raw(": ")?;
         self.write_value(&mut folder)?;
@@ -245,17 +250,17 @@ impl Results {
                 keyword(&result.result)
             ))?;
             if let Some(comment) = &result.comment {
-                out.spaced(&comment_of(comment))?;
+                out.words(&comment_of(comment))?;
             }
             if let Some(reason) = &result.reason {
-                out.spaced(&alloc::format!("reason={}", word(reason, false)))?;
+                out.words(&alloc::format!("reason={}", word(reason, false)))?;
             }
             for property in &result.properties {
                 let ptype = match &*property.ptype {
                     "" => String::new(),
                     ptype => alloc::format!("{}.", keyword(ptype)),
                 };
-                out.spaced(&alloc::format!(
+                out.property(&alloc::format!(
                     "{ptype}{}={}",
                     keyword(&property.property),
                     word(&property.value, true)
@@ -274,37 +279,47 @@ impl Results {
 /// The value without folding, on one line.
 impl fmt::Display for Results {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = String::new();
-        self.write(&mut text)?;
-        let value = text.get(FIELD_NAME.len() + 2..).unwrap_or("");
-        f.write_str(&value.trim_end().replace("\r\n\t", " "))
+        self.write_value(&mut Folder {
+            out: f,
+            column: 0,
+            width: usize::MAX,
+        })
     }
 }
 
-/// The fields in a header that claim to be of one of our own authserv-ids, or whose authserv-id
-/// can't be read, so that the next reader might take it for ours. In a message that came from
-/// outside they are forged and must go (RFC 8601 5); so must not those that a trusted host of ours
-/// wrote.
-///
-/// Ids are compared as domains: without regard to case, to a final dot, and to whether they are
-/// written with U-labels or A-labels (RFC 8616 5).
+/// The fields in a header that claim to be of one of our own authserv-ids, or that some reader might
+/// take for ours: see [`may_be_of`]. In a message that came from outside they are forged and must
+/// go (RFC 8601 5); so must not those that a trusted host of ours wrote. What else must not stay in
+/// such a message is found by [`inbound`](super::inbound).
 pub fn forged<'a>(header: Header<'a>, ours: &[&str]) -> impl Iterator<Item = Field<'a>> {
     header
         .fields()
-        .filter(|field| field.is(FIELD_NAME))
-        .filter(move |field| {
-            let value = core::str::from_utf8(field.value()).ok();
-            let id = value.and_then(|rest| Reader { rest }.authserv_id().ok());
-            id.is_none_or(|id| ours.iter().any(|our| same_id(&id, our)))
-        })
+        .filter(move |field| field.is(FIELD_NAME) && may_be_of(field.value(), ours))
+}
+
+/// Whether the value of a field may be taken for one of our own authserv-ids: unless it is beyond
+/// doubt another's it is, since leaving out what a stranger found costs less than believing him.
+///
+/// Beyond doubt is a token, quoted or not, with nothing but comments, white space and a version
+/// between it and the results. Not so are `mx.example.net/1`, `mx.example.net spf=pass`, an encoded
+/// word, octets that are no UTF-8, or no id at all. Ids are compared as domains: without regard to
+/// case, to a final dot, and to whether they are written with U-labels or A-labels (RFC 8616 5).
+pub fn may_be_of(value: &[u8], ours: &[&str]) -> bool {
+    let value = core::str::from_utf8(value).ok();
+    let id = value.and_then(|rest| Reader { rest }.clear_authserv_id());
+    match id {
+        Some(id) if to_ascii(&id).is_ok() => ours.iter().any(|our| same_id(&id, our)),
+        _ => true,
+    }
 }
 
 fn same_id(a: &str, b: &str) -> bool {
     fn plain(id: &str) -> Cow<'_, str> {
-        let id = id.strip_suffix('.').unwrap_or(id);
         to_ascii(id).unwrap_or(Cow::Borrowed(id))
     }
-    plain(a).eq_ignore_ascii_case(&plain(b))
+    let (a, b) = (plain(a), plain(b));
+    let dots = |id| str::trim_matches(id, '.');
+    dots(&a).eq_ignore_ascii_case(dots(&b))
 }
 
 // -- writing --
@@ -312,6 +327,8 @@ fn same_id(a: &str, b: &str) -> bool {
 struct Folder<'a, W> {
     out: &'a mut W,
     column: usize,
+    /// Longest line that is wished for, octets.
+    width: usize,
 }
 
 impl<W: fmt::Write> Folder<'_, W> {
@@ -321,20 +338,64 @@ impl<W: fmt::Write> Folder<'_, W> {
     }
 
     fn fold(&mut self) -> fmt::Result {
+        if self.width == usize::MAX {
+            return self.raw(" ");
+        }
         self.out.write_str("\r\n\t")?;
         self.column = 1;
         Ok(())
     }
 
-    /// A word behind another one.
-    fn spaced(&mut self, text: &str) -> fmt::Result {
-        if self.column + 1 + text.len() > LINE_BYTES_WISHED {
-            self.fold()?;
-        } else {
-            self.raw(" ")?;
+    /// Whether so many octets more, and the semicolon that may follow them, still fit.
+    fn has_room(&self, len: usize) -> bool {
+        self.column + len < self.width
+    }
+
+    /// What separates something so long from what is before it.
+    fn space(&mut self, len: usize) -> fmt::Result {
+        match self.has_room(1 + len) {
+            true => self.raw(" "),
+            false => self.fold(),
         }
+    }
+
+    /// A property: programs compare it, so it stays in one piece.
+    fn property(&mut self, text: &str) -> fmt::Result {
+        self.space(text.len())?;
         self.raw(text)
     }
+
+    /// A comment or a reason, for people: if it is longer than a line, it is folded before spaces.
+    fn words(&mut self, text: &str) -> fmt::Result {
+        self.space(text.len())?;
+        let mut rest = text;
+        while !self.has_room(rest.len()) {
+            let (piece, more) = rest
+                .split_at_checked(fold_point(rest))
+                .unwrap_or((rest, ""));
+            self.raw(piece)?;
+            rest = more;
+            if rest.is_empty() {
+                break;
+            }
+            let next = rest.get(..fold_point(rest)).unwrap_or(rest);
+            if !self.has_room(next.len()) {
+                self.out.write_str("\r\n")?;
+                self.column = 0;
+            }
+        }
+        self.raw(rest)
+    }
+}
+
+/// Where `text` may be folded first: before a space that follows no other, so that no line is made
+/// of blanks alone (RFC 5322 3.2.2).
+fn fold_point(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    let blank = |b: &u8| matches!(b, b' ' | b'\t');
+    let mut pairs = bytes.iter().zip(bytes.iter().skip(1));
+    let before = pairs.position(|(a, b)| !blank(a) && *b == b' ');
+    before.map_or(text.len(), |at| at + 1)
 }
 
 /// Longest keyword that is written; registered ones have a dozen characters.

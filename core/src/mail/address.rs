@@ -271,7 +271,7 @@ fn mailbox(text: &str) -> Result<(&str, Mailbox<'_>), AddressError> {
 }
 
 /// RFC 5321 4.1.2 atext, RFC 6531 3.3.
-fn is_atext(c: char) -> bool {
+pub(crate) fn is_atext(c: char) -> bool {
     match c {
         'a'..='z' | 'A'..='Z' | '0'..='9' => true,
         '!' | '#' | '$' | '%' | '&' | '\'' | '*' | '+' | '-' | '/' | '=' | '?' | '^' | '_'

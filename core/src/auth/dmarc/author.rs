@@ -3,7 +3,8 @@
 //! ```text
 //! From         = mailbox *( "," mailbox )                              RFC 5322 3.6.2, RFC 6854
 //! mailbox      = [ display-name ] "<" [ route ] addr-spec ">" / addr-spec
-//! group        = display-name ":" [ mailbox *( "," mailbox ) ] ";"
+//! group        = phrase ":" [ mailbox *( "," mailbox ) ] ";"
+//! phrase       = 1*( atom / "." / quoted-string )                      RFC 5322 3.2.5, 4.1
 //! ```
 //!
 //! Comments and white space may stand between any two parts. What is decided here:
@@ -14,14 +15,20 @@
 //!   each reader may show another author (RFC 9989 11.5); the error says why.
 //! - What can be read in two ways is malformed: nothing but comments may follow `>`, and an
 //!   address has one `@` outside quotes. A reader that guesses here could be shown another domain
-//!   than the one that was checked.
+//!   than the one that was checked. So is the name of a group that could be taken for an address
+//!   or a route: it must be a phrase. (A display name with an `@` is too common to refuse.)
+//! - Control characters are malformed wherever they stand, quoted strings and comments included,
+//!   and so are line ends that fold nothing: RFC 5322 4.1 has readers take them, and some end the
+//!   value there.
+//! - The domain may be any [`Name`]: with `_`, and with a final dot. DNS has a policy for it, whatever
+//!   hosts may be called.
 //! - An address literal has no domain, so it counts as malformed. U-labels become A-labels.
 
 use alloc::string::String;
 use core::fmt;
 
 use crate::dns::Name;
-use crate::mail::address::Domain;
+use crate::mail::address::is_atext;
 use crate::mail::header::{Field, Header};
 
 /// Why a header has no author domain that DMARC could check.
@@ -72,6 +79,9 @@ pub fn author(header: Header<'_>) -> Result<Name, AuthorError> {
 /// # Errors
 /// [`AuthorError`] says why there is none.
 pub fn author_of(value: &str) -> Result<Name, AuthorError> {
+    if !is_text(value) {
+        return Err(AuthorError::Malformed);
+    }
     let mut found: Option<Name> = None;
     let mut rest = value;
     let mut in_group = false;
@@ -89,7 +99,7 @@ pub fn author_of(value: &str) -> Result<Name, AuthorError> {
         match part.end {
             // RFC 5322 4.4: empty list members are obsolete, and read.
             Delimiter::Comma => {}
-            Delimiter::GroupStart if in_group || part.has_angle || part.is_blank() => {
+            Delimiter::GroupStart if in_group || !part.is_phrase() => {
                 return Err(AuthorError::Malformed);
             }
             Delimiter::GroupStart => in_group = true,
@@ -99,6 +109,23 @@ pub fn author_of(value: &str) -> Result<Name, AuthorError> {
             Delimiter::Value => return found.ok_or(AuthorError::Empty),
         }
     }
+}
+
+/// No control characters but tabs and the line ends of folding (RFC 5322 2.2.3), and perhaps one
+/// at the end.
+fn is_text(value: &str) -> bool {
+    let mut chars = value.chars().peekable();
+    while let Some(c) = chars.next() {
+        let good = match c {
+            '\r' => chars.peek() == Some(&'\n'),
+            '\n' => matches!(chars.peek(), None | Some(' ' | '\t')),
+            c => c == '\t' || !c.is_control(),
+        };
+        if !good {
+            return false;
+        }
+    }
+    true
 }
 
 /// What a part of the list ends with.
@@ -117,6 +144,8 @@ struct Part {
     /// What stands in them, without white space.
     angle: String,
     has_angle: bool,
+    /// What stands outside of them are words (RFC 5322 3.2.5, 4.1) and nothing else.
+    words: bool,
     end: Delimiter,
 }
 
@@ -126,6 +155,7 @@ impl Part {
             plain: String::new(),
             angle: String::new(),
             has_angle: false,
+            words: true,
             end: Delimiter::Value,
         };
         let mut open = false;
@@ -147,6 +177,7 @@ impl Part {
                     if !open && part.has_angle {
                         return Err(AuthorError::Malformed);
                     }
+                    part.words &= open || c == '"';
                     let start = text.len();
                     text.push(c);
                     verbatim(&mut chars, if c == '"' { '"' } else { ']' }, text)?;
@@ -173,8 +204,8 @@ impl Part {
                     return Ok(part);
                 }
                 _ if !open && part.has_angle => return Err(AuthorError::Malformed),
-                c if c.is_control() => return Err(AuthorError::Malformed),
                 c => {
+                    part.words &= open || c == '.' || is_atext(c);
                     let start = text.len();
                     text.push(c);
                     mark_gap(text, start, &mut gap);
@@ -190,6 +221,10 @@ impl Part {
 
     fn is_blank(&self) -> bool {
         self.plain.is_empty() && !self.has_angle
+    }
+
+    fn is_phrase(&self) -> bool {
+        self.words && !self.plain.is_empty() && !self.has_angle
     }
 
     /// The address, if it is one rather than nothing or the name of a group.
@@ -269,14 +304,14 @@ fn domain(address: &str) -> Option<Name> {
     };
     let domain = address.get(local..)?.strip_prefix('@')?;
     let local = address.get(..local)?;
-    let plain = |c: char| c.is_control() || matches!(c, ' ' | '"' | '<' | '>' | '[' | ']' | '\\');
-    if local.is_empty() || quoted.is_none() && local.contains(plain) {
+    let plain = |c: char| c == '.' || is_atext(c);
+    if local.is_empty() || quoted.is_none() && !local.chars().all(plain) {
         return None;
     }
-    match Domain::parse(domain).ok()? {
-        Domain::Name(name) => Name::from_domain(name).ok(),
-        Domain::Literal(_) => None,
-    }
+    // A literal is no name.
+    Name::from_domain(domain)
+        .ok()
+        .filter(|name| !name.is_root())
 }
 
 #[cfg(test)]
@@ -306,14 +341,23 @@ mod tests {
             "Ann\r\n <ann@example.org>",
             "ann@example.org ()",
             "evil@evil.example <ann@example.org>",
+            "\"ceo@bank.example: \" <ann@example.org>",
+            "Team A. (x) \"b: c@bank.example\": ann@example.org;",
+            "\"Ann\r\n\tB\" <ann@example.org>\n",
+            "ann@example.org.",
         ] {
             let got = author_of(value);
             assert_eq!(got.as_deref(), Ok("example.org"), "{value}");
         }
-        assert_eq!(
-            author_of("a@b\u{fc}cher.example").as_deref(),
-            Ok("xn--bcher-kva.example")
-        );
+        for (value, name) in [
+            ("a@b\u{fc}cher.example", "xn--bcher-kva.example"),
+            ("a@_x.example.com", "_x.example.com"),
+            ("A <a@A_b.example>", "a_b.example"),
+            ("a@b\u{fc}_c.example", "xn--b_c-hoa.example"),
+            ("a@-x-.example.com", "-x-.example.com"),
+        ] {
+            assert_eq!(author_of(value).as_deref(), Ok(name), "{value}");
+        }
     }
 
     #[test]
@@ -346,6 +390,30 @@ mod tests {
             ("<a@example.org>: b@example.org;", E::Malformed),
             ("ann@exam\u{0}ple.org", E::Malformed),
             ("ann@example..org", E::Malformed),
+            ("ann@.", E::Malformed),
+            ("ann@exa mple.org", E::Malformed),
+            ("ann@exa!mple.org", E::Malformed),
+            ("ann)@example.org", E::Malformed),
+            ("<ceo@bank.example, ann@example.org>", E::Malformed),
+            ("<a,b@example.org>", E::Malformed),
+            ("<a:b@example.org>", E::Malformed),
+            // Names of groups that are none.
+            ("ceo@bank.example: ann@example.org;", E::Malformed),
+            ("@bank.example: ann@example.org;", E::Malformed),
+            ("[192.0.2.1]: ann@example.org;", E::Malformed),
+            ("\"ceo\"@bank.example: ann@example.org;", E::Malformed),
+            ("ceo @ (x) bank.example : ann@example.org;", E::Malformed),
+            (": ann@example.org;", E::Malformed),
+            // Control characters and line ends that fold nothing.
+            ("\"ann\u{0}\" <ann@example.org>", E::Malformed),
+            ("\"ann\\\u{0}\" <ann@example.org>", E::Malformed),
+            ("\"ann\u{7f}@bank.example\"@example.org", E::Malformed),
+            ("\"ann\u{85}\" <ann@example.org>", E::Malformed),
+            ("\"ann\r\" <ann@example.org>", E::Malformed),
+            ("\"ceo@bank.example\nX: \" <ann@example.org>", E::Malformed),
+            ("(ann\u{1b}) ann@example.org", E::Malformed),
+            ("ann@example.org\r(x)", E::Malformed),
+            ("ann@example.org\u{c}", E::Malformed),
         ] {
             assert_eq!(author_of(value), Err(error), "{value:?}");
         }
@@ -371,6 +439,32 @@ mod tests {
         #[test]
         fn any_text(value in "[ -~\u{e9}\r\n]{0,60}|([a-z<>@.,:;()\"\\[\\] \\\\]{0,40})") {
             let _ = author_of(&value);
+        }
+
+        /// Nothing comes out that isn't in the value.
+        #[test]
+        fn no_domain_is_made_up(
+            value in "[a-z]{0,6}(\"[ -!#-\\[\\]-~]{0,8}\")?[:<(]?[a-z@.]{0,8}[>);]?",
+        ) {
+            if let Ok(name) = author_of(&value) {
+                prop_assert!(value.contains(&std::format!("@{name}")), "{} {}", value, name);
+            }
+        }
+
+        /// A control character makes any From malformed, wherever it stands.
+        #[test]
+        fn controls_are_malformed(
+            name in "(\"[ -!#-\\[\\]-~]{1,8}\" )?",
+            domain in "[a-z]{1,5}(\\.[a-z_]{1,5}){0,2}",
+            comment in "( \\([a-z ]{1,6}\\))?",
+            at in any::<prop::sample::Index>(),
+            control in "[\u{0}-\u{8}\u{b}\u{c}\u{e}-\u{1f}\u{7f}-\u{9f}]",
+        ) {
+            let mut value = std::format!("{name}<a@{domain}>{comment}");
+            let read = author_of(&value);
+            prop_assert_eq!(read.as_deref(), Ok(&*domain));
+            value.insert_str(at.index(value.len() + 1), &control);
+            prop_assert_eq!(author_of(&value), Err(AuthorError::Malformed));
         }
     }
 }

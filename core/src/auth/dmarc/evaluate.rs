@@ -34,6 +34,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 
 use super::author::AuthorError;
 use super::conclusion::{Conclusion, DmarcResult, Found, Reason};
@@ -111,31 +112,17 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// Evaluates a message of `author` for which SPF and DKIM found this. Identifiers beyond
-    /// [`DMARC_IDENTIFIERS_MAX`] don't count.
+    /// Evaluates a message of `author` for which SPF and DKIM found this. Of more identifiers than
+    /// [`DMARC_IDENTIFIERS_MAX`] those count that are nearest to the author domain.
     pub fn new(
         author: Result<Name, AuthorError>,
         spf: Option<Identifier>,
         dkim: impl IntoIterator<Item = Identifier>,
         options: Options,
     ) -> Self {
-        let of_use = |all: &mut dyn Iterator<Item = Identifier>| {
-            let mut kept: Vec<Identifier> = Vec::new();
-            for one in all.filter(|one| one.checked != Checked::Fail) {
-                let room = kept.len() < DMARC_IDENTIFIERS_MAX;
-                match kept.iter_mut().find(|k| k.domain == one.domain) {
-                    Some(same) if one.checked == Checked::Pass => same.checked = Checked::Pass,
-                    None if room => kept.push(one),
-                    _ => {}
-                }
-            }
-            // What is equal needs no questions.
-            kept.sort_by_key(|k| author.as_ref() != Ok(&k.domain));
-            kept
-        };
         Self {
-            spf: of_use(&mut spf.into_iter()),
-            dkim: of_use(&mut dkim.into_iter()),
+            spf: nearest(author.as_ref().ok(), spf),
+            dkim: nearest(author.as_ref().ok(), dkim),
             options,
             author,
             known: BTreeMap::new(),
@@ -405,6 +392,30 @@ impl Evaluate for Evaluation {
     }
 }
 
+/// The identifiers of use, one for each domain, the nearest first, so that what is equal needs no
+/// questions, and no signatures of others push out the one that is aligned: a domain that shares
+/// more labels with the author's than the aligned one does is of the same organization.
+fn nearest(author: Option<&Name>, all: impl IntoIterator<Item = Identifier>) -> Vec<Identifier> {
+    let rank = |one: &Identifier| {
+        let shared = author.map_or(0, |author| shared_labels(author, &one.domain));
+        let equal = author == Some(&one.domain);
+        (!equal, Reverse(shared), one.checked != Checked::Pass)
+    };
+    let mut kept: Vec<Identifier> = Vec::new();
+    for one in all.into_iter().filter(|one| one.checked != Checked::Fail) {
+        if let Some(at) = kept.iter().position(|k| k.domain == one.domain) {
+            if one.checked != Checked::Pass {
+                continue;
+            }
+            kept.remove(at);
+        }
+        let at = kept.partition_point(|k| rank(k) <= rank(&one));
+        kept.insert(at, one);
+        kept.truncate(DMARC_IDENTIFIERS_MAX);
+    }
+    kept
+}
+
 /// The record that applies, or why there is none.
 struct Discovered<'a> {
     org: Option<Name>,
@@ -451,15 +462,13 @@ impl At {
             (Some(_), Some(_)) => Self::Several,
             (Some(text), None) => {
                 let text: Cow<'_, str> = String::from_utf8_lossy(text);
-                match Record::read(&text) {
-                    Ok((record, faults)) => Self::Record(Box::new(Found {
-                        domain: domain.clone(),
-                        text: text.into(),
-                        record,
-                        faults,
-                    })),
-                    Err(_) => Self::Nothing,
-                }
+                let (record, faults) = Record::read_tags(&text);
+                Self::Record(Box::new(Found {
+                    domain: domain.clone(),
+                    text: text.into(),
+                    record,
+                    faults,
+                }))
             }
         }
     }
@@ -470,6 +479,12 @@ fn labels(name: &Name) -> usize {
         true => 0,
         false => name.split('.').count(),
     }
+}
+
+/// How many labels at the end two names have in common.
+fn shared_labels(a: &Name, b: &Name) -> usize {
+    let pairs = a.rsplit('.').zip(b.rsplit('.'));
+    pairs.take_while(|(a, b)| a == b && !a.is_empty()).count()
 }
 
 fn parent(name: &Name) -> Option<Name> {

@@ -333,9 +333,14 @@ impl Record {
     /// # Errors
     /// [`RecordError::NotDmarc`] if it is none.
     pub fn read(text: &str) -> Result<(Self, Vec<Fault>), RecordError> {
-        if !Self::is_dmarc(text.as_bytes()) {
-            return Err(RecordError::NotDmarc);
+        match Self::is_dmarc(text.as_bytes()) {
+            true => Ok(Self::read_tags(text)),
+            false => Err(RecordError::NotDmarc),
         }
+    }
+
+    /// Reads the tags behind the version of what [is a DMARC record](Self::is_dmarc).
+    pub(super) fn read_tags(text: &str) -> (Self, Vec<Fault>) {
         let mut record = Self::default();
         let mut faults = Vec::new();
         let mut tags = text.split(';').skip(1).peekable();
@@ -381,7 +386,7 @@ impl Record {
         if record.p.is_none() && record.rua.is_empty() {
             faults.push(fault("p", FaultKind::NoPolicy));
         }
-        Ok((record, faults))
+        (record, faults)
     }
 
     /// Parses a record that has nothing wrong in it.

@@ -4,7 +4,7 @@ use super::*;
 use crate::auth::results::MethodResult;
 use crate::auth::{Evaluate, Step};
 use crate::dns::{Failure, Kind, Name, Outcome, Question, Records};
-use crate::limits::{DMARC_QUESTIONS_MAX, DMARC_WALK_QUERIES_MAX};
+use crate::limits::{DMARC_IDENTIFIERS_MAX, DMARC_QUESTIONS_MAX, DMARC_WALK_QUERIES_MAX};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use proptest::prelude::*;
@@ -269,6 +269,53 @@ fn strict_and_relaxed() {
     // The suffix of a name is not the end of its text.
     let got = run("x@example.com", Some(passes("notexample.com")), &[], zone);
     assert_eq!(got.short().0, "fail");
+}
+
+#[test]
+fn others_hide_nothing_that_is_aligned() {
+    let zone: Zone<'_> = &[("_dmarc.example.com", REJECT)];
+    let others = |count: usize, how: Checked| {
+        let other = move |n| checked(&std::format!("d{n}.evil.com"), how);
+        (0..count).map(other).collect::<Vec<_>>()
+    };
+    for options in [Options::default(), by_list(0)] {
+        for how in [Checked::Pass, Checked::TempError, Checked::Fail] {
+            for aligned in ["a.example.com", "example.com", "b.example.com"] {
+                let mut dkim = others(3 * DMARC_IDENTIFIERS_MAX, how);
+                dkim.push(checked(aligned, Checked::TempError));
+                let got = run_with(options, "x@a.example.com", None, &dkim, zone);
+                assert_eq!(got.short().0, "temperror", "{aligned} {how:?}");
+                dkim.push(passes(aligned));
+                dkim.extend(others(DMARC_IDENTIFIERS_MAX, how));
+                let got = run_with(options, "x@a.example.com", None, &dkim, zone);
+                assert_eq!(got.short().0, "pass", "{aligned} {how:?}");
+                let dkim = Some(name(aligned));
+                let expected = Reason::Aligned { spf: None, dkim };
+                assert_eq!(got.conclusion.reason, expected);
+            }
+        }
+    }
+    let got = run("x@example.com", None, &others(100, Checked::Pass), zone);
+    assert_eq!(got.short().0, "fail");
+}
+
+#[test]
+fn authors_with_an_underscore() {
+    let zone: Zone<'_> = &[
+        ("_dmarc.example.com", REJECT),
+        ("_dmarc.a_b.example", "v=DMARC1; p=quarantine"),
+    ];
+    for options in [Options::default(), by_list(0)] {
+        let got = run_with(options, "x@_x.example.com", None, &[], zone);
+        assert_eq!(got.short(), ("fail", "reject", "reject", "example.com"));
+        let got = run_with(options, "X <x@a_b.example>", None, &[], zone);
+        assert_eq!(
+            got.short(),
+            ("fail", "quarantine", "quarantine", "a_b.example")
+        );
+    }
+    let got = run("x@_x.example.com", Some(passes("example.com")), &[], zone);
+    assert_eq!(got.short().0, "pass");
 }
 
 #[test]
@@ -596,5 +643,31 @@ proptest! {
             prop_assert!(author.is_within(org));
         }
         let _ = MethodResult::from(&conclusion);
+    }
+
+    /// What strangers signed changes nothing, wherever it stands.
+    #[test]
+    fn strangers_count_for_nothing(
+        from in any_name(),
+        dkim in prop::collection::vec(any_identifier(), 0..DMARC_IDENTIFIERS_MAX),
+        strangers in prop::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 0..40),
+        answers in prop::collection::vec(any_outcome(), 1..40),
+        list in any::<bool>(),
+    ) {
+        let options = if list { by_list(0) } else { Options::default() };
+        let evaluate = |dkim: &[Identifier]| {
+            let dkim = dkim.iter().cloned();
+            Evaluation::new(Ok(name(&from)), None, dkim, options).run(|question| {
+                let at = question.to_string().bytes().map(usize::from).sum::<usize>();
+                answers[at % answers.len()].clone()
+            })
+        };
+        let mut with = dkim.clone();
+        for (n, (pass, at)) in strangers.into_iter().enumerate() {
+            let how = if pass { Checked::Pass } else { Checked::TempError };
+            let stranger = checked(&std::format!("d{n}.stranger"), how);
+            with.insert(at.index(with.len() + 1), stranger);
+        }
+        prop_assert_eq!(evaluate(&with), evaluate(&dkim));
     }
 }

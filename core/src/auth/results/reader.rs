@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 
-use super::{MethodResult, Property, ResultsError};
+use super::{MethodResult, Property, ResultsError, is_address, is_token};
 use crate::limits::AUTH_PROPERTIES_MAX;
 
 /// What is left of a value.
@@ -83,6 +83,18 @@ impl<'a> Reader<'a> {
         Ok(id)
     }
 
+    /// The authserv-id of a whole value, if every reader finds the same: a token, in quotes or not,
+    /// and then nothing but perhaps a version before the end or the results.
+    pub(super) fn clear_authserv_id(&mut self) -> Option<String> {
+        let id = self.authserv_id().ok()?;
+        if self.peek().is_some_and(|c| c.is_ascii_digit()) {
+            self.number()?;
+            self.skip().ok()?;
+        }
+        let ended = matches!(self.peek(), None | Some(';'));
+        (ended && is_token(&id)).then_some(id)
+    }
+
     pub(super) fn number(&mut self) -> Option<u32> {
         self.take_while(|c| c.is_ascii_digit()).parse().ok()
     }
@@ -90,9 +102,8 @@ impl<'a> Reader<'a> {
     /// A quoted string, an address or whatever stands there up to white space.
     fn value(&mut self) -> Result<String, ResultsError> {
         let start = self.rest;
-        let plain = |c: char| !is_blank(c) && !c.is_control() && !matches!(c, ';' | '(' | '"');
         if !self.take('"') {
-            return Ok(self.take_while(plain).into());
+            return Ok(self.take_while(is_bare).into());
         }
         let mut text = String::new();
         loop {
@@ -110,7 +121,7 @@ impl<'a> Reader<'a> {
             return Ok(text);
         }
         // A quoted local part: the address as it stands.
-        self.take_while(plain);
+        self.take_while(is_bare);
         let length = start.len() - self.rest.len();
         let raw = start.get(..length).unwrap_or(start);
         Ok(raw.replace(['\r', '\n'], ""))
@@ -191,20 +202,38 @@ impl<'a> Reader<'a> {
     }
 
     /// Behind `=`: white space, and then the next property, or nothing.
+    ///
+    /// What looks like the next property may be the address that this one says:
+    /// `bounce-ann=example.org@lists.example`. It is, unless it begins with a ptype.
     fn is_without_value(&self) -> Result<bool, ResultsError> {
         let mut ahead = Reader { rest: self.rest };
         if ahead.peek().is_some_and(|c| !is_blank(c)) {
             return Ok(false);
         }
         ahead.skip()?;
+        let all = Reader { rest: ahead.rest }.take_while(is_bare);
         let word = ahead.take_while(|c| is_keyword(c) || c == '.');
-        Ok(!word.is_empty() && ahead.peek() == Some('='))
+        ahead.skip()?;
+        if word.is_empty() || ahead.peek() != Some('=') {
+            return Ok(false);
+        }
+        let ptype = word.split_once('.').map_or("", |(ptype, _)| ptype);
+        let known = PTYPES.iter().any(|known| known.eq_ignore_ascii_case(ptype));
+        Ok(known || !(all.contains('@') && is_address(all)))
     }
 
     fn keyword(&mut self) -> Option<String> {
         let keyword = self.take_while(is_keyword);
         (!keyword.is_empty()).then(|| keyword.to_ascii_lowercase())
     }
+}
+
+/// Where properties come from (RFC 8601 2.3, RFC 8904, RFC 9989 9.2).
+const PTYPES: [&str; 6] = ["smtp", "header", "body", "policy", "dns", "polrec"];
+
+/// What a value without quotes is taken to have.
+fn is_bare(c: char) -> bool {
+    !is_blank(c) && !c.is_control() && !matches!(c, ';' | '(' | '"')
 }
 
 fn is_blank(c: char) -> bool {

@@ -262,6 +262,146 @@ fn forged_fields_are_found() {
     assert_eq!(found, [1, 3, 4, 6, 7, 8]);
 }
 
+#[test]
+fn ids_in_other_clothes_are_ours() {
+    let ours = ["mx.example.net", "b\u{fc}cher.example"];
+    for value in [
+        "mx.example.net",
+        " MX.Example.NET ; none",
+        "mx.example.net.; none",
+        "mx.example.net..; none",
+        ".mx.example.net; none",
+        "mx.example.net/1; none",
+        "mx.example.net / 1; none",
+        "mx.example.net 1; none",
+        "mx.example.net 2; none",
+        "mx.example.net (x) 1 (y); none",
+        "(x)mx.example.net(y)/(z)1; none",
+        "(\\)) (a (b)) mx.example.net; none",
+        "\"mx.example.net\"; none",
+        "\"mx.example.net\"1; none",
+        "\"MX.\\example.net\"/1; none",
+        "\"mx.example.net/1\"; none",
+        "\" mx.example.net\"; none",
+        "\"mx.\r\n example.net\"; none",
+        "mx.example\\.net; none",
+        "mx.example.net\"\"; none",
+        "mx.example.net@x; none",
+        "mx.example.net=; none",
+        "mx.example.net, none",
+        "mx.example.net: none",
+        "<mx.example.net>; none",
+        "mx.example.net spf=pass",
+        "mx.\r\n example.net; none",
+        "mx.exam\u{0}ple.net; none",
+        "mx.exa\u{ad}mple.net; none",
+        "\u{ff4d}x.example.net; none",
+        "mx\u{3002}example\u{3002}net\u{3002}; none",
+        "=?utf-8?q?mx.example.net?=; none",
+        "=?utf-8?q?other.example?=; none",
+        "XN--BCHER-KVA.example.; none",
+        "B\u{dc}CHER.example; none",
+        "; none",
+        "",
+        "(mx.example.net",
+        "\"mx.example.net; none",
+        "spf=pass smtp.mailfrom=ann@example.org",
+        "\u{200d}.example; none",
+    ] {
+        assert!(may_be_of(value.as_bytes(), &ours), "{value:?}");
+    }
+    assert!(may_be_of(b" mx\xff.example.net; none", &ours));
+    for value in [
+        " other.example; spf=pass",
+        "other.example 1; none",
+        "other.example (x) 1 (mx.example.net); none",
+        "(mx.example.net) other.example; none",
+        "\"other.example\"; none",
+        "notmx.example.net; none",
+        "mx.example.net.other.example; none",
+        "example.net; none",
+        "xn--other-kva.example; none",
+        "m\u{fc}x.example.net; none",
+        "other.example",
+        "other.example; x=\"; mx.example.net\"",
+    ] {
+        assert!(!may_be_of(value.as_bytes(), &ours), "{value:?}");
+    }
+}
+
+#[test]
+fn addresses_behind_a_blank() {
+    for address in [
+        "ann@example.org",
+        "bounce-ann=example.org@lists.example",
+        "bounces.ann=example.org@lists.example",
+        "prvs=123456=ann@example.org",
+        "SRS0=a1b2=TT=example.org=ann@fwd.example",
+        "bounce+ann=example.org@lists.example",
+        "\"ann=x\"@example.org",
+        "@example.org",
+    ] {
+        for before in ["", " ", "\r\n\t", " (a comment) "] {
+            let expected = std::format!("smtp.mailfrom={address} smtp.helo=a.example");
+            let value = expected.replace("mailfrom=", &std::format!("mailfrom={before}"));
+            check(
+                &std::format!("mx.example; spf=pass {value}"),
+                "mx.example",
+                &[("spf", "pass", None, &expected)],
+            );
+        }
+    }
+    // The next property, however it looks.
+    for (value, expected) in [
+        (
+            "smtp.helo= smtp.mailfrom=ann@example.org",
+            "smtp.helo= smtp.mailfrom=ann@example.org",
+        ),
+        (
+            "smtp.mailfrom= SMTP.helo = a.example",
+            "smtp.mailfrom= smtp.helo=a.example",
+        ),
+        (
+            "smtp.mailfrom= x.y=a.example",
+            "smtp.mailfrom= x.y=a.example",
+        ),
+        ("header.from= action=none", "header.from= .action=none"),
+    ] {
+        check(
+            &std::format!("mx.example; spf=none {value}"),
+            "mx.example",
+            &[("spf", "none", None, expected)],
+        );
+    }
+}
+
+#[test]
+fn long_comments_and_reasons_are_folded() {
+    let results = Results {
+        authserv_id: "mx.example".into(),
+        version: None,
+        results: vec![
+            MethodResult::new("dmarc", "fail")
+                .comment("p=reject sp=none dis=none, and more words than there is room for on one line")
+                .reason("nothing that passed is aligned with the author domain; t=y asks for the next milder policy")
+                .property("header", "from", "a.example"),
+        ],
+    };
+    let mut field = String::new();
+    results.write(&mut field).unwrap();
+    assert_eq!(
+        field,
+        "Authentication-Results: mx.example;\r\n\
+         \tdmarc=fail\r\n\
+         \t(p=reject sp=none dis=none, and more words than there is room for on one\r\n\
+         \x20line)\r\n\
+         \treason=\"nothing that passed is aligned with the author domain; t=y asks for\r\n\
+         \x20the next milder policy\" header.from=a.example\r\n"
+    );
+    assert_eq!(parse(&field[FIELD_NAME.len() + 1..]), results);
+    assert!(!results.to_string().contains(['\r', '\n', '\t']));
+}
+
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         "[a-z0-9.-]{1,20}",
@@ -312,6 +452,44 @@ proptest! {
         prop_assert_eq!(again.as_ref(), Ok(&results), "{}", field);
         prop_assert_eq!(Results::parse(&results.to_string()), again);
         prop_assert_eq!(forged(header, &[&results.authserv_id]).count(), 1);
+        // Only a property makes a line long, and what has no place to fold it at; none is blank.
+        for line in field.trim_end().split("\r\n").skip(1) {
+            let blank = |b: u8| matches!(b, b' ' | b'\t');
+            let mut pairs = line.as_bytes().windows(2);
+            let place = pairs.any(|pair| !blank(pair[0]) && pair[1] == b' ');
+            let name = line.split('=').next().unwrap();
+            let property = name.starts_with('\t') && name.contains('.') && !name.contains('(');
+            prop_assert!(line.len() <= LINE_BYTES_WISHED || !place || property, "{}", field);
+            prop_assert!(!line.trim().is_empty());
+        }
+    }
+
+    /// However our own id is written, and whatever stands around it, the field goes; and one that
+    /// is plainly another's stays.
+    #[test]
+    fn no_clothes_hide_our_id(
+        cases in prop::collection::vec(any::<bool>(), 14),
+        before in "(\\((mx|\\\\\\)| )?\\)|\r\n |[ \t]){0,3}",
+        quoted in any::<bool>(),
+        dot in any::<bool>(),
+        after in "([ /@,:=<>\\[\\]?\\\\(\"\u{1}]{1,3}[0-9a-z/. \"]{0,5})?(;.{0,20})?",
+        other in "[a-z0-9-]{1,8}(\\.[a-z0-9]{1,8}){0,2}",
+        version in "( 1)?( \\(mx[.]example[.]net\\))?(; .{0,20})?",
+    ) {
+        let upper = |(c, upper): (char, &bool)| if *upper { c.to_ascii_uppercase() } else { c };
+        let mut id: String = "mx.example.net".chars().zip(&cases).map(upper).collect();
+        if dot {
+            id.push('.');
+        }
+        if quoted {
+            id = std::format!("\"{id}\"");
+        }
+        let value = std::format!("{before}{id}{after}");
+        prop_assert!(may_be_of(value.as_bytes(), &["mx.example.net"]), "{:?}", value);
+        prop_assume!(other != "mx.example.net");
+        let other = if quoted { std::format!("\"{other}\"") } else { other };
+        let value = std::format!("{before}{other}{version}");
+        prop_assert!(!may_be_of(value.as_bytes(), &["mx.example.net"]), "{:?}", value);
     }
 
     #[test]

@@ -131,8 +131,8 @@ pub fn answer_all(kind: &Kind, input: &mut BufReader<impl Read>, out: &mut dyn W
         };
         serde_json::to_writer(&mut *out, &answer).map_err(std::io::Error::from)?;
         out.write_all(b"\n")?;
-        // Who waits for the answer before the next question gets it.
-        if input.buffer().is_empty() {
+        // Who waits for the answer before the rest of the next question gets it.
+        if !input.buffer().contains(&b'\n') {
             out.flush()?;
         }
     }
