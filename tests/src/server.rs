@@ -4,9 +4,10 @@
 //! are joined, arrays are replaced, and of `[[listener]]` and `[[stream]]` the first one is joined
 //! with the harness's first one.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -77,6 +78,24 @@ pub struct Server {
     process: Option<Process>,
     // After the process, so that it is deleted last.
     _scratch: Option<TempDir>,
+}
+
+/// What `courser eval` answers to one question.
+///
+/// # Panics
+/// When it answers nothing that is JSON.
+pub fn eval(kind: &str, question: &Value) -> Value {
+    let mut child = Command::new(program())
+        .args(["eval", kind])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("courser starts");
+    let mut input = child.stdin.take().expect("a pipe");
+    writeln!(input, "{question}").expect("courser reads");
+    drop(input);
+    let out = child.wait_with_output().expect("courser ends");
+    serde_json::from_slice(&out.stdout).expect("an answer in JSON")
 }
 
 impl Server {

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use courser_core::traffic::bucket::Rate;
 
+use super::delivery::Route;
 use super::egress::{Pool, Stream};
-use super::names::{HostName, Name, Network, words};
+use super::names::{DomainPattern, HostName, Name, Network, words};
 use super::tree::Section;
 use super::units::ByteSize;
 
@@ -33,6 +34,9 @@ pub struct Listener {
     pub hostname: HostName,
     /// Clients whose mail goes out to anyone. Never everybody.
     pub relay_networks: Vec<Network>,
+    /// Domains of ours: anybody may send mail to them. It is checked, gets its
+    /// Authentication-Results, and goes where a [`Route`] says.
+    pub inbound_domains: Vec<DomainPattern>,
     /// Proxies whose PROXY header (version 1 or 2) says who the client is. A connection from
     /// them must begin with one; from anybody else it must not. Empty: no PROXY protocol.
     pub proxy_protocol_from: Vec<Network>,
@@ -88,15 +92,21 @@ impl Listener {
         self.relay_networks.iter().any(|n| n.contains(client))
     }
 
+    /// Whether anybody may send mail to `domain` (lower case A-labels).
+    pub fn takes_in(&self, domain: &str) -> bool {
+        self.inbound_domains.iter().any(|d| d.matches(domain))
+    }
+
     pub(super) fn read_all(
         sections: Vec<Section<'_, '_>>,
         hostname: &HostName,
         pools: &[Pool],
         streams: &[Stream],
+        routes: &[Route],
     ) -> Vec<Self> {
         let mut all: Vec<Self> = Vec::new();
         for s in sections {
-            let read = Self::read(s, hostname, pools, streams, &all);
+            let read = Self::read(s, hostname, (pools, streams, routes), &all);
             all.push(read);
         }
         all
@@ -105,8 +115,7 @@ impl Listener {
     fn read(
         mut s: Section<'_, '_>,
         hostname: &HostName,
-        pools: &[Pool],
-        streams: &[Stream],
+        (pools, streams, routes): (&[Pool], &[Stream], &[Route]),
         before: &[Self],
     ) -> Self {
         let name = s.get("name", Name::default_name());
@@ -144,6 +153,7 @@ impl Listener {
             kind: s.get("kind", ListenerKind::Smtp),
             hostname: s.get("hostname", hostname.clone()),
             relay_networks: s.get("relay_networks", Network::loopback()),
+            inbound_domains: s.get("inbound_domains", Vec::new()),
             proxy_protocol_from: s.get("proxy_protocol_from", Vec::new()),
             tag_headers: s.get("tag_headers", true),
             max_message_size: s.bounded(
@@ -208,8 +218,39 @@ impl Listener {
                 );
             }
         }
+        for (i, pattern) in read.inbound_domains.iter().enumerate() {
+            if *pattern == DomainPattern::Any {
+                s.wrong_item(
+                    "inbound_domains",
+                    i,
+                    "\"*\" is every domain, which would make this an open relay",
+                    "name domains of your own, such as \"bounces.example.org\"",
+                );
+            } else if !routes.iter().any(|r| leads(&r.domain, pattern)) {
+                s.wrong_item(
+                    "inbound_domains",
+                    i,
+                    format!(
+                        "no [[route]] says where mail to {pattern} goes; its MX is this server"
+                    ),
+                    format!("write [[route]] with domain = \"{pattern}\" and to = [\"host:port\"]"),
+                );
+            }
+        }
         s.finish();
         read
+    }
+}
+
+/// Whether a route for `route` is one for all of `inbound`. A smart host isn't: mail would come back.
+fn leads(route: &DomainPattern, inbound: &DomainPattern) -> bool {
+    match (route, inbound) {
+        (DomainPattern::Any, _) | (_, DomainPattern::Any) => false,
+        (route, DomainPattern::Exactly(name)) => route.matches(name),
+        (DomainPattern::Below(_), DomainPattern::Below(name)) => {
+            route == inbound || route.matches(name)
+        }
+        (DomainPattern::Exactly(_), DomainPattern::Below(_)) => false,
     }
 }
 

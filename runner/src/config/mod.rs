@@ -139,12 +139,12 @@ impl Config {
         let sources = Source::read_all(root.sections_or_default("source"), &hostname);
         let pools = Pool::read_all(root.sections_or_default("pool"), &sources);
         let streams = Stream::read_all(root.sections_or_default("stream"), &pools);
+        let routes = Route::read_all(root.sections("route"));
         let listeners = root.sections_or_default("listener");
-        let listeners = Listener::read_all(listeners, &hostname, &pools, &streams);
+        let listeners = Listener::read_all(listeners, &hostname, &pools, &streams, &routes);
         let dkim = Dkim::read(root.section("dkim"));
         let delivery = Delivery::read(root.section("delivery"));
         let providers = Provider::read_all(root.sections("provider"), &delivery.limits);
-        let routes = Route::read_all(root.sections("route"));
         let dns = Dns::read(root.section("dns"));
         let provider_names: Vec<&str> = providers.iter().map(|p| &*p.name).collect();
         let rules = Rule::read_all(root.sections("rule"), &provider_names);

@@ -455,6 +455,10 @@ const MISTAKES: &[(&str, &str)] = &[
         "hostname = \"mail.example.org\"\n[[listener]]\naddress = [\"0.0.0.0:25\"]\nrelay_networks = [\"10.0.0.0/8\", \"0.0.0.0/0\"]\n[[listener]]\nname = \"b\"\naddress = [\"[::]:25\"]\nrelay_networks = [\"::/0\", \"0.0.0.0/1\", \"128.0.0.0/1\", \"::ffff:0:0/96\"]\nproxy_protocol_from = [\"0.0.0.0/0\"]\n",
     ),
     (
+        "domains of ours",
+        "hostname = \"mail.example.org\"\n[[listener]]\naddress = [\"0.0.0.0:25\"]\ninbound_domains = [\"*\", \"bounces.example.org\", \"*.in.example.org\", \"*.at.example.org\", \"a.at.example.org\"]\n[[route]]\ndomain = \"*\"\nto = [\"a.example\"]\n[[route]]\ndomain = \"in.example.org\"\nto = [\"a.example\"]\n[[route]]\ndomain = \"*.at.example.org\"\nto = [\"a.example\"]\n",
+    ),
+    (
         "networks",
         "hostname = \"mail.example.org\"\n[[listener]]\naddress = [\"127.0.0.1:25\"]\nrelay_networks = [\"10.1.2.3/8\", \"10.0.0.0/33\", \"example.org\", 5, \"192.168.1\"]\n",
     ),

@@ -11,7 +11,7 @@ use courser_core::limits::RECEIVED_BYTES_MAX;
 use courser_core::mail::address::{Domain, Mailbox, ReversePath};
 use courser_core::mail::date::Date;
 use courser_core::mail::header::{Header, Line, Received, With};
-use courser_core::smtp::command::{FutureRelease, MailParams, RcptParams};
+use courser_core::smtp::command::{FutureRelease, MailParams, Notify, RcptParams};
 use courser_core::time::Wall;
 
 use crate::config::{Alignment, Config, Listener};
@@ -264,6 +264,26 @@ impl Draft {
     /// Signatures that [`finish`](Self::finish) made.
     pub const fn signed(&self) -> u32 {
         self.signed
+    }
+
+    /// Bytes of our trace field.
+    pub const fn trace_bytes(&self) -> usize {
+        self.trace_len
+    }
+
+    /// The message has other content now. Unless the sender's address is the sender's, nobody is
+    /// told of what becomes of it.
+    pub fn replaced(&mut self, content: &[u8], is_senders: bool) {
+        self.fields.body_len = content.len() as u64;
+        self.fields.eight_bit = !content.is_ascii();
+        if !is_senders {
+            for recipient in &mut self.fields.recipients {
+                recipient.notify = Some(Notify {
+                    never: true,
+                    ..Notify::default()
+                });
+            }
+        }
     }
 
     /// What [`finish`](Self::finish) found of what the stream's `require_alignment` looks at, and

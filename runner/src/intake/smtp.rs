@@ -20,12 +20,14 @@ use courser_core::smtp::server::{self, Event, Greeting, Input, Output, Session};
 use super::accept;
 use super::clients::{Admission, Clients};
 use super::draft::{Draft, Flaw, Origin};
+use super::inbound::{self, Arrival};
 use crate::config::{Alignment, Config, Listener, ListenerKind};
 use crate::control::MessageId;
 use crate::events::{self, Client, Refused};
 use crate::net::op::Receive;
 use crate::net::tcp::{Listener as Socket, Stream};
 use crate::net::{clock, ring};
+use crate::queue::Queue;
 use crate::shard::Shard;
 use crate::sign::alignment::lack;
 
@@ -517,7 +519,9 @@ impl Visitor {
     }
 
     fn rcpt(&mut self, mailbox: Mailbox<'_>, params: RcptParams<'_>) {
-        if !self.origin.trusted {
+        let listener = &self.terms.listener;
+        let is_ours = || listener.takes_in(&Queue::domain(&mailbox.to_string()));
+        if !self.origin.trusted && !(mailbox.domain().is_some() && is_ours()) {
             let text = "Relaying denied: your address is not in the listener's relay_networks";
             return self.refuse(
                 "rcpt",
@@ -542,7 +546,11 @@ impl Visitor {
     fn body_start(&mut self) {
         self.committed = None;
         let Some(draft) = &mut self.draft else { return };
-        let keys = self.shard.shared().keys();
+        let keys = match self.origin.trusted {
+            true => self.shard.shared().keys(),
+            // A stranger's message is not ours to sign.
+            false => Arc::default(),
+        };
         draft.begin_content(None, &self.terms.listener.hostname, &self.origin, &keys);
         let begun = draft.content_bytes();
         if !self.hold(begun) {
@@ -599,22 +607,75 @@ impl Visitor {
         let finished = draft.finish(&self.terms.config, &self.terms.listener, &self.origin);
         self.shard.signed(draft.signed());
         drop(turn);
-        let result = match finished {
-            Ok(body) => match self.demand(&draft).await {
-                Ok(hold) => {
-                    let listener = &self.terms.listener;
-                    let fields = &mut draft.fields;
-                    accept::accept(&self.shard, listener, fields, body, hold.as_deref()).await
-                }
-                Err(flaw) => Err(flaw),
-            },
-            Err(flaw) => Err(flaw),
-        };
+        let result = self.take(&mut draft, finished).await;
         self.draft = Some(draft);
         self.committed =
             Some(result.map(|()| format!("Queued as {}", crate::control::MessageId(id))));
         self.answer_commit();
         self.drop_draft();
+    }
+
+    /// Keeps a whole message, if everything is as it must be.
+    ///
+    /// # Errors
+    /// Why it isn't kept.
+    async fn take(&mut self, draft: &mut Draft, body: Result<Bytes, Flaw>) -> Result<(), Flaw> {
+        let mut body = body?;
+        let hold = match self.origin.trusted {
+            true => self.demand(draft).await?,
+            false => {
+                body = self.check(draft, body).await?;
+                None
+            }
+        };
+        let listener = &self.terms.listener;
+        accept::accept(
+            &self.shard,
+            listener,
+            &mut draft.fields,
+            body,
+            hold.as_deref(),
+        )
+        .await
+    }
+
+    /// Checks a stranger's message, and gives it with what was found.
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    async fn check(&mut self, draft: &mut Draft, body: Bytes) -> Result<Bytes, Flaw> {
+        // While it is checked it is there twice.
+        if !self.hold(body.len()) {
+            let full = full();
+            return Err(Flaw {
+                code: 452,
+                enhanced: (4, 3, 1),
+                text: String::from_utf8_lossy(full.text).into_owned(),
+            });
+        }
+        let (trace, message) = body.split_at(draft.trace_bytes().min(body.len()));
+        let config = self.terms.config.clone();
+        let listeners = config.listeners.iter().map(|l| &*l.hostname);
+        let ours: Vec<&str> = listeners.chain([&*config.hostname]).collect();
+        let arrival = Arrival {
+            trace,
+            message,
+            client: self.origin.client,
+            helo: &self.origin.helo,
+            sender: &draft.fields.sender,
+            smtputf8: draft.fields.smtputf8,
+            now: clock::wall(),
+        };
+        let id = &*self.terms.listener.hostname;
+        let checked = inbound::check(&self.shard, &arrival, id, &ours)
+            .await
+            .map_err(|e| Flaw {
+                code: 554,
+                enhanced: (5, 6, 0),
+                text: e.to_string(),
+            })?;
+        draft.replaced(&checked.content, checked.is_senders);
+        Ok(checked.content)
     }
 
     /// What the message's stream requires of it: why it is to be held, if it is.

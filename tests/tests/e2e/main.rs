@@ -18,6 +18,7 @@ mod explain;
 mod faults;
 mod folders;
 mod full;
+mod inbound;
 mod mail;
 mod operate;
 mod power;
@@ -144,6 +145,10 @@ fn main() -> ExitCode {
             a_full_disk,
             a_disk_that_others_fill,
             a_full_queue,
+        }
+        inbound: {
+            checked_and_marked,
+            only_real_senders_are_told_of_failures,
         }
         mail: {
             twenty_five_megabytes,
