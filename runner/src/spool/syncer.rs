@@ -95,7 +95,8 @@ pub(super) fn commit(shared: &Shared, written: Vec<Written>) {
     let mut by_shard: Vec<Vec<Committed>> = Vec::new();
     for w in written {
         for (shard, mut committed) in w.results {
-            if let (Some(reason), Ok(())) = (&error, &committed.result) {
+            // Also what was refused: whether it is gone isn't known now.
+            if let Some(reason) = &error {
                 committed.result = Err(AppendError::Failed(reason.clone()));
             }
             let shard = usize::from(shard);

@@ -350,7 +350,14 @@ impl Writer {
         } else {
             AppendError::Trouble(reason)
         };
-        let mut refused = Written::default();
+        // What is taken back has to be gone for good before anybody hears that it wasn't kept: a power
+        // cut would bring it back, and the client sends it again.
+        let mut refused = Written {
+            segment: Some(self.active.clone()),
+            end: self.at,
+            durable: true,
+            ..Written::default()
+        };
         let mut kept = Vec::new();
         for group in groups {
             if group.may_fail() {

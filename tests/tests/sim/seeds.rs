@@ -10,4 +10,9 @@ pub(crate) const FOUND: &[(u64, &str)] = &[
         61234,
         "a lane was flushed while a session of it got through: its mail was flushed and given back without end",
     ),
+    (
+        119512,
+        "a power cut brought back messages whose writing had failed and whose clients had heard so",
+    ),
+    (164138, "the same"),
 ];
