@@ -20,6 +20,7 @@
 
 pub mod client;
 pub mod clock;
+#[cfg(feature = "disk")]
 pub mod disk;
 pub mod dns;
 pub mod liar;
