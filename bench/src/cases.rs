@@ -3,6 +3,8 @@
 use std::hint::black_box;
 use std::time::Duration;
 
+use courser_core::auth::canon::{self, Canon};
+use courser_core::auth::dkim::Status;
 use courser_core::dns::query::parse_answer;
 use courser_core::dns::{Output, Token};
 use courser_core::feedback::verdict::{Rules, Stage};
@@ -17,11 +19,11 @@ use courser_core::smtp::data::{BdatReader, Stuffer, Unstuffer};
 use courser_core::smtp::extension::Capabilities;
 use courser_core::smtp::reply::{EnhancedCode, Reply, ReplyCode, ReplyReader};
 use courser_core::smtp::server::Options;
-use courser_core::time::Instant;
+use courser_core::time::{Instant, Wall};
 use courser_core::traffic::bucket::{Bucket, Rate};
 use courser_core::traffic::scheduler::{New, Report};
 
-use crate::{client, dns, events, mail, scheduler, server, spool, verdict};
+use crate::{client, dkim, dns, events, mail, scheduler, server, spf, spool, verdict};
 
 /// A function that is counted.
 pub struct Case {
@@ -48,6 +50,7 @@ pub fn cases() -> Vec<Case> {
     decisions(&mut all);
     lookups(&mut all);
     fields(&mut all);
+    authentication(&mut all);
     all.push(case("spool/encode an envelope", || {
         black_box(spool::envelope(1));
     }));
@@ -192,6 +195,40 @@ fn deliveries(all: &mut Vec<Case>) {
             }));
         }
     }
+}
+
+fn authentication(all: &mut Vec<Case>) {
+    for (name, body) in dkim::bodies(10_000) {
+        let relaxed = format!("canon/relaxed body of 10 kB, {name}");
+        all.push(case(relaxed, move || {
+            black_box(dkim::canonicalize(Canon::Relaxed, black_box(&body)));
+        }));
+    }
+    // What a stranger could make slow: a line of very many words, and very many fields.
+    let words = [b"X: " as &[u8], &b"a  ".repeat(20_000), b"\r\n"].concat();
+    all.push(case("canon/relaxed field of 20,000 words", move || {
+        canon::field(Canon::Relaxed, black_box(&words), |bytes| {
+            black_box(bytes);
+        });
+    }));
+    let now = Wall::from_unix(1_790_000_000);
+    let hop = dkim::Hop::new(dkim::ED25519, now);
+    let fields: String = (0..5000).map(|n| format!("X-{n}: x\r\n")).collect();
+    let many = [fields.as_bytes(), &dkim::message(10)].concat();
+    all.push(case("dkim/sign Ed25519, 5,000 fields", move || {
+        black_box(hop.sign(black_box(&many)));
+    }));
+    for (kind, key) in [("Ed25519", dkim::ED25519), ("RSA", dkim::RSA)] {
+        let hop = dkim::Hop::new(key, now);
+        let message = dkim::message(10_000);
+        let signed = [hop.sign(&message), message].concat();
+        all.push(case(format!("dkim/verify {kind}, 10 kB"), move || {
+            assert_eq!(hop.verify(black_box(&signed)).status(), Status::Pass);
+        }));
+    }
+    all.push(case("spf/a check of seven questions", || {
+        black_box(spf::check(black_box([192, 0, 2, 1])));
+    }));
 }
 
 fn decisions(all: &mut Vec<Case>) {
