@@ -155,6 +155,9 @@ impl World {
                 recovery.warnings.len()
             )
         });
+        for damage in &recovery.warnings {
+            self.say(|| format!("damaged: {damage}"));
+        }
         let how = std::mem::replace(&mut self.stopped, How::Close);
         let appending = std::mem::take(&mut self.appending);
         let now = self.instant();
@@ -286,7 +289,9 @@ impl World {
                 courser::spool::SpoolState::Failed { .. }
             );
             stepped.close(self.std_instant());
-            if !failed && self.disk.counts().1 == failures {
+            // It may also have ended in the middle of that.
+            let whole = !failed && self.disk.counts().1 == failures && !self.disk.is_dead();
+            if whole {
                 self.books.in_memory.clear();
                 self.books.unsynced.clear();
             } else {
