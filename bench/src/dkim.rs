@@ -1,11 +1,11 @@
 //! Messages to sign, and signing and verifying them.
 
-use courser_core::auth::Evaluate;
 use courser_core::auth::canon::{Body, Canon};
 use courser_core::auth::dkim::{
-    KeySigner, PrivateKey, Report, SignedField, Signer, SigningOptions, Verifier, sign,
+    PrivateKey, Report, SignedField, Signer, SigningOptions, Verifier, sign,
 };
 use courser_core::auth::hash::HashedBody;
+use courser_core::auth::{Evaluate, Step};
 use courser_core::dns::{Name, Outcome, Records};
 use courser_core::mail::header::Header;
 use courser_core::time::Wall;
@@ -79,14 +79,19 @@ pub struct Hop {
     domain: Name,
     selector: Name,
     fields: Vec<SignedField<'static>>,
-    signer: KeySigner,
+    signer: Box<dyn Signer>,
     record: Outcome,
     now: Wall,
 }
 
 impl Hop {
-    /// With this key, at this time.
+    /// With this key and the core's signer, at this time.
     pub fn new(key: &str, now: Wall) -> Self {
+        Self::over(key, now, |key| Box::new(key.signer([7; 32])))
+    }
+
+    /// With this key and what `signer` makes of it, at this time.
+    pub fn over(key: &str, now: Wall, signer: impl FnOnce(&PrivateKey) -> Box<dyn Signer>) -> Self {
         let key = PrivateKey::parse(key).expect("a key");
         let record = key.record().to_string().into_bytes().into();
         Self {
@@ -96,7 +101,7 @@ impl Hop {
                 .iter()
                 .map(|name| SignedField { name, over: false })
                 .collect(),
-            signer: key.signer([7; 32]),
+            signer: signer(&key),
             record: Outcome::Found(Records::Txt([record].into())),
             now,
         }
@@ -109,7 +114,7 @@ impl Hop {
         options.fields = &self.fields;
         let hashed = HashedBody::of(body, &[options.body]);
         let mut out = Vec::new();
-        let signer: &dyn Signer = &self.signer;
+        let signer = self.signer.as_ref();
         sign(header, &hashed, self.now, &options, signer, &mut out).expect("a signature");
         out
     }
@@ -119,6 +124,12 @@ impl Hop {
         let (header, body) = Header::of(message).expect("a header");
         let mut verifier = Verifier::new(header, self.now);
         verifier.update(body);
-        verifier.finish().run(|_| self.record.clone())
+        let mut verification = verifier.finish();
+        loop {
+            match verification.step() {
+                Step::Ask(_) => verification.answer(&self.record),
+                Step::Done(report) => return report,
+            }
+        }
     }
 }

@@ -16,11 +16,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use base64ct::{Base64, Encoding};
 use core::fmt;
-use rsa::BoxedUint;
+use crypto_bigint::modular::{BoxedMontyForm, BoxedMontyParams};
+use crypto_bigint::{BoxedUint, MontyForm, MontyMultiplier, Odd};
 use rsa::pkcs1::RsaPublicKeyRef;
 use rsa::pkcs1::der::Decode;
 use rsa::pkcs8::SubjectPublicKeyInfoRef;
-use sha2::Sha256;
 
 /// Which kind of key (`k=`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -220,7 +220,7 @@ pub struct PublicKey(Kind);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
-    Rsa(rsa::PublicKey),
+    Rsa(RsaKey),
     Ed25519(ed25519_dalek::VerifyingKey),
 }
 
@@ -229,9 +229,7 @@ impl PublicKey {
     /// Ed25519 the hash is what is signed (RFC 8463 3).
     pub fn verifies(&self, algorithm: Algorithm, hash: &[u8; 32], signature: &[u8]) -> bool {
         match (&self.0, algorithm) {
-            (Kind::Rsa(key), Algorithm::RsaSha256) => key
-                .pkcs1v15_verify_prehash::<Sha256>(hash, signature)
-                .is_ok(),
+            (Kind::Rsa(key), Algorithm::RsaSha256) => key.verifies(hash, signature),
             (Kind::Ed25519(key), Algorithm::Ed25519Sha256) => {
                 ed25519_dalek::Signature::from_slice(signature)
                     .is_ok_and(|signature| key.verify_strict(hash, &signature).is_ok())
@@ -241,7 +239,7 @@ impl PublicKey {
     }
 }
 
-fn rsa_key(der: &[u8]) -> Result<rsa::PublicKey, KeyError> {
+fn rsa_key(der: &[u8]) -> Result<RsaKey, KeyError> {
     let key = match SubjectPublicKeyInfoRef::try_from(der) {
         Ok(info) if info.algorithm.oid == rsa::pkcs1::ALGORITHM_OID => info
             .subject_public_key
@@ -251,29 +249,110 @@ fn rsa_key(der: &[u8]) -> Result<rsa::PublicKey, KeyError> {
         Err(_) => RsaPublicKeyRef::from_der(der).ok(),
     }
     .ok_or(KeyError::Malformed)?;
-    let uint = |bytes: &[u8]| {
-        let bits = u32::try_from(bytes.len())
-            .unwrap_or(u32::MAX)
-            .saturating_mul(8);
-        BoxedUint::from_be_slice(bytes, bits).map_err(|_| KeyError::Malformed)
-    };
     // Checked before anything is computed of it: the record is a stranger's.
-    if key.modulus.as_bytes().len() > DKIM_VERIFY_RSA_BITS_MAX / 8 {
+    let modulus = key.modulus.as_bytes();
+    if modulus.len() > DKIM_VERIFY_RSA_BITS_MAX / 8 {
         return Err(KeyError::TooLong);
     }
-    let modulus = uint(key.modulus.as_bytes())?;
+    let bits = u32::try_from(modulus.len() * 8).map_err(|_| KeyError::TooLong)?;
+    let modulus = BoxedUint::from_be_slice(modulus, bits).map_err(|_| KeyError::Malformed)?;
     if (modulus.bit_width_vartime() as usize) < DKIM_VERIFY_RSA_BITS_MIN {
         return Err(KeyError::TooShort);
     }
-    rsa::PublicKey::new(modulus, uint(key.public_exponent.as_bytes())?)
-        .map_err(|_| KeyError::Malformed)
+    RsaKey::new(modulus, key.public_exponent.as_bytes()).ok_or(KeyError::Malformed)
+}
+
+/// Numbers of an RSA key. They are no secret, so that nothing here takes care to hide them in time,
+/// and the exponent is short, mostly 65537: to square and multiply takes half as long as the table
+/// of powers does that the crate `rsa` makes, as for a private exponent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct RsaKey {
+    modulus: BoxedMontyParams,
+    exponent: u64,
+}
+
+impl RsaKey {
+    /// Takes what `rsa` takes: an odd modulus, and an odd exponent of at most 33 bits that is
+    /// not 1.
+    fn new(modulus: BoxedUint, exponent: &[u8]) -> Option<Self> {
+        let exponent = exponent.iter().try_fold(0_u64, |sum, octet| {
+            Some(sum.checked_mul(256)? | u64::from(*octet))
+        })?;
+        if !(3..1 << 33).contains(&exponent) || exponent % 2 == 0 {
+            return None;
+        }
+        let modulus = Odd::new(modulus).into_option()?;
+        Some(Self {
+            modulus: BoxedMontyParams::new_vartime(modulus),
+            exponent,
+        })
+    }
+
+    /// RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017 8.2.2).
+    fn verifies(&self, hash: &[u8; 32], signature: &[u8]) -> bool {
+        let modulus = self.modulus.modulus().as_ref();
+        // Step 1.
+        let size = modulus.bit_width_vartime().div_ceil(8) as usize;
+        if signature.len() != size {
+            return false;
+        }
+        // Step 2, RSAVP1 (5.2.2).
+        let signature = match BoxedUint::from_be_slice(signature, modulus.bits_precision()) {
+            Ok(signature) if signature < *modulus => signature,
+            _ => return false,
+        };
+        let message = self.power(signature).to_be_bytes();
+        // Steps 3 and 4: the hash is encoded and compared, not looked for in the message.
+        let Some(encoded) = encoded(hash, size) else {
+            return false;
+        };
+        message
+            .strip_suffix(encoded.as_slice())
+            .is_some_and(|before| before.iter().all(|b| *b == 0))
+    }
+
+    fn power(&self, base: BoxedUint) -> BoxedUint {
+        let base = BoxedMontyForm::new(base, &self.modulus);
+        let mut power = base.clone();
+        let mut multiplier = <BoxedMontyForm as MontyForm>::Multiplier::from(&self.modulus);
+        // The highest bit of the exponent is the base itself.
+        for bit in (0..self.exponent.ilog2()).rev() {
+            multiplier.square_assign(&mut power);
+            if self.exponent >> bit & 1 == 1 {
+                multiplier.mul_assign(&mut power, &base);
+            }
+        }
+        power.retrieve()
+    }
+}
+
+/// EMSA-PKCS1-v1_5 of a SHA-256 hash (RFC 8017 9.2) in `size` octets.
+fn encoded(hash: &[u8; 32], size: usize) -> Option<Vec<u8>> {
+    // Its DigestInfo (note 1).
+    const SHA256: [u8; 19] = [
+        0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01,
+        0x05, 0x00, 0x04, 0x20,
+    ];
+    let padding = size.checked_sub(3 + SHA256.len() + hash.len())?;
+    if padding < 8 {
+        return None;
+    }
+    let mut out = Vec::with_capacity(size);
+    out.extend_from_slice(&[0x00, 0x01]);
+    out.resize(2 + padding, 0xff);
+    out.push(0x00);
+    out.extend_from_slice(&SHA256);
+    out.extend_from_slice(hash);
+    Some(out)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::dkim::signer::tests::{RFC_6376_KEY, RSA_2048, RSA_2048_PKCS1};
     use alloc::string::ToString;
     use proptest::prelude::*;
+    use rsa::traits::{PrivateKeyParts, PublicKeyParts};
 
     const ED25519: &str = "v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
 
@@ -333,7 +412,128 @@ mod tests {
         }
     }
 
+    /// Keys of several sizes and exponents, made of the primes of two.
+    fn keys() -> Vec<rsa::PrivateKey> {
+        use rsa::pkcs1::DecodeRsaPrivateKey;
+        let [short, long] =
+            [RFC_6376_KEY, RSA_2048_PKCS1].map(|pem| rsa::PrivateKey::from_pkcs1_pem(pem).unwrap());
+        let primes = |a: &rsa::PrivateKey, b: &rsa::PrivateKey| {
+            let prime = |key: &rsa::PrivateKey, n: usize| key.primes()[n].as_ref().clone();
+            (prime(a, 0), prime(b, 1))
+        };
+        let mut keys = Vec::new();
+        for (p, q) in [
+            primes(&short, &short),
+            primes(&long, &long),
+            primes(&short, &long),
+        ] {
+            for e in [
+                3_u64,
+                5,
+                17,
+                257,
+                65_537,
+                65_539,
+                0xffff_fffb,
+                0x1_0000_000f,
+            ] {
+                keys.extend(rsa::PrivateKey::from_p_q(p.clone(), q.clone(), e.into()));
+            }
+        }
+        keys
+    }
+
+    /// By the crate `rsa`.
+    fn plain(key: &rsa::PublicKey, hash: &[u8; 32], signature: &[u8]) -> bool {
+        key.pkcs1v15_verify_prehash::<sha2::Sha256>(hash, signature)
+            .is_ok()
+    }
+
+    #[test]
+    fn exponents_and_moduli_as_rsa_takes_them() {
+        let odd = BoxedUint::from_be_slice(&[0xff; 128], 1024).unwrap();
+        let even = odd.wrapping_sub(BoxedUint::one());
+        for n in [odd, even] {
+            let top = (1_u64 << 33) - 1;
+            for e in [
+                0,
+                1,
+                2,
+                3,
+                4,
+                17,
+                65_536,
+                65_537,
+                top - 1,
+                top,
+                top + 1,
+                top + 2,
+                u64::MAX,
+            ] {
+                let theirs = rsa::PublicKey::new(n.clone(), e.into());
+                let own = RsaKey::new(n.clone(), &e.to_be_bytes());
+                assert_eq!(own.is_some(), theirs.is_ok(), "{e}");
+            }
+            assert_eq!(RsaKey::new(n, &[1; 9]), None);
+        }
+    }
+
+    #[test]
+    fn verifies_as_rsa_does() {
+        let keys = keys();
+        assert!(keys.len() >= 12, "{}", keys.len());
+        for (n, key) in keys.iter().enumerate() {
+            let hash = [n as u8; 32];
+            let padding = || rsa::Pkcs1v15Sign::new::<sha2::Sha256>();
+            let good = key.sign(padding(), &hash).unwrap();
+            let public = key.as_public_key();
+            let exponent = public.e().to_be_bytes();
+            let own = RsaKey::new(public.n().as_ref().clone(), &exponent).unwrap();
+            let both = |hash: &[u8; 32], signature: &[u8]| {
+                let found = own.verifies(hash, signature);
+                assert_eq!(found, plain(public, hash, signature), "{n}");
+                found
+            };
+            assert!(both(&hash, &good));
+            assert!(!both(&[0xaa; 32], &good));
+            // Another padding of the same hash, and a hash that calls itself another.
+            let bare = rsa::Pkcs1v15Sign::new_unprefixed();
+            assert!(!both(&hash, &key.sign(bare, &hash).unwrap()));
+            for at in [0, 1, good.len() / 2, good.len() - 1] {
+                let mut bad = good.clone();
+                bad[at] ^= 1;
+                assert!(!both(&hash, &bad));
+            }
+            // Too short, too long, and the same number modulo n where there is room for it.
+            assert!(!both(&hash, &good[1..]) && !both(&hash, &[]));
+            assert!(!both(&hash, &[&[0], good.as_slice()].concat()));
+            let modulus = public.n().to_be_bytes();
+            let modulus = &modulus[modulus.len() - public.size()..];
+            assert!(!both(&hash, modulus) && !both(&hash, &alloc::vec![0xff; good.len()]));
+            let mut more = good.clone();
+            let carry = (0..more.len()).rev().fold(0, |carry, at| {
+                let sum = u16::from(more[at]) + u16::from(modulus[at]) + carry;
+                more[at] = sum as u8;
+                sum >> 8
+            });
+            assert!(carry == 1 || !both(&hash, &more));
+        }
+    }
+
     proptest! {
+        #[test]
+        fn signatures_of_any_octets(
+            octets in proptest::collection::vec(any::<u8>(), 0..300),
+            hash in any::<[u8; 32]>(),
+        ) {
+            let key = crate::auth::dkim::signer::PrivateKey::parse(RSA_2048).unwrap();
+            let Kind::Rsa(key) = key.record().key().unwrap().0 else { panic!() };
+            let mut octets = octets;
+            prop_assert!(octets.len() == 256 || !key.verifies(&hash, &octets));
+            octets.resize(256, 0);
+            prop_assert!(!key.verifies(&hash, &octets));
+        }
+
         #[test]
         fn any_octets(record in proptest::collection::vec(any::<u8>(), 0..300)) {
             let mut tagged = b"p=".to_vec();
