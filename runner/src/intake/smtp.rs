@@ -521,7 +521,8 @@ impl Visitor {
     fn rcpt(&mut self, mailbox: Mailbox<'_>, params: RcptParams<'_>) {
         let listener = &self.terms.listener;
         let is_ours = || listener.takes_in(&Queue::domain(&mailbox.to_string()));
-        if !self.origin.trusted && !(mailbox.domain().is_some() && is_ours()) {
+        let may = self.origin.trusted || (mailbox.domain().is_some() && is_ours());
+        if !may {
             let text = "Relaying denied: your address is not in the listener's relay_networks";
             return self.refuse(
                 "rcpt",
