@@ -1,5 +1,5 @@
 //! DKIM of the core and of mail-auth in one run: the same message, fields, key and canonicalization
-//! (relaxed twice), and a table of medians and allocations at the end.
+//! (relaxed twice), and a table of medians, ratios and allocations at the end.
 //!
 //! Signing starts with the message and ends with the text of the field; verifying starts with the
 //! signed message and ends with a result that says pass. Both sides read the message: they find its
@@ -28,7 +28,7 @@ use std::hint::black_box;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 // What the other benches sign, and the signer of the server.
 #[allow(dead_code)]
@@ -162,8 +162,53 @@ impl ResolverCache<Box<str>, Txt> for Keys {
 
 // -- the comparison --
 
-/// A row of the table: the group, what is done and by whom, allocations.
-static ROWS: Mutex<Vec<(String, &str, String, u64)>> = Mutex::new(Vec::new());
+/// Who does it, and how.
+type Work<'a> = (&'a str, &'a dyn Fn());
+
+/// A row of the table.
+struct Row {
+    group: String,
+    what: &'static str,
+    who: String,
+    /// Its time as a part of mail-auth's.
+    ratio: f64,
+    allocations: u64,
+}
+
+static ROWS: Mutex<Vec<Row>> = Mutex::new(Vec::new());
+
+/// The time of each as a part of the first's: all have their turn in each of many short rounds, and
+/// it is the median over the rounds. Where a machine is at times slower than at others, the medians
+/// of one bench after the other can't be compared.
+fn in_turn<const N: usize>(works: &[Work; N]) -> [f64; N] {
+    const ROUNDS: usize = 301;
+    const TURN: Duration = Duration::from_millis(1);
+    let times = works.map(|(_, work)| {
+        let begun = Instant::now();
+        let done = (1_u32..).find(|_| {
+            work();
+            begun.elapsed() > TURN
+        });
+        done.expect("an end")
+    });
+    let mut rounds = [(); N].map(|()| Vec::new());
+    for _ in 0..ROUNDS {
+        let turns: [f64; N] = std::array::from_fn(|n| {
+            let begun = Instant::now();
+            for _ in 0..times[n] {
+                works[n].1();
+            }
+            begun.elapsed().as_secs_f64() / f64::from(times[n])
+        });
+        for (ratios, turn) in rounds.iter_mut().zip(turns) {
+            ratios.push(turn / turns[0]);
+        }
+    }
+    rounds.map(|mut ratios| {
+        ratios.sort_by(f64::total_cmp);
+        ratios[ROUNDS / 2]
+    })
+}
 
 fn compare(c: &mut Criterion) {
     let now = SystemTime::UNIX_EPOCH.elapsed().expect("a clock").as_secs();
@@ -198,43 +243,50 @@ fn compare(c: &mut Criterion) {
                 assert!(!other.verify(&signed, &read));
             }
             let signed = signed(fast.sign(&message));
-            let core_passes = |message| {
-                assert_eq!(core.verify(message).status(), Status::Pass);
+            let core_passes = |message: &[u8]| {
+                assert_eq!(core.verify(black_box(message)).status(), Status::Pass);
             };
-            let other_passes = |message, keys| assert!(other.verify(message, keys));
+            let other_passes = |message: &[u8], keys: &Keys| {
+                assert!(other.verify(black_box(message), keys));
+            };
 
             let name = format!("{kind} {kb} kB");
             let mut group = c.benchmark_group(&name);
-            let mut row = |what: &'static str, who: &str, work: &dyn Fn()| {
-                let count = allocations(work);
-                println!("allocations: {name} {what} {who}: {count}");
-                group.bench_function(format!("{what} {who}"), |b| b.iter(work));
-                let row = (name.clone(), what, who.to_owned(), count);
-                ROWS.lock().expect("rows").push(row);
-            };
             let mail_auth = format!("mail-auth, {BACKEND}");
-            let message = message.as_slice();
-            row("sign", "core", &|| {
-                black_box(core.sign(black_box(message)));
-            });
-            row("sign", "core and aws-lc-rs", &|| {
-                black_box(fast.sign(black_box(message)));
-            });
-            row("sign", &mail_auth, &|| {
-                black_box(other.sign(black_box(message)));
-            });
-            let signed = signed.as_slice();
-            row("verify", "core", &|| core_passes(black_box(signed)));
-            row("verify", &mail_auth, &|| {
-                other_passes(black_box(signed), &read);
-            });
-            row(
-                "verify",
-                &format!("{mail_auth}, key read each time"),
-                &|| {
-                    other_passes(black_box(signed), &text);
-                },
-            );
+            let reading = format!("{mail_auth}, key read each time");
+            let (message, signed) = (message.as_slice(), signed.as_slice());
+            let sign: [Work; 3] = [
+                (&mail_auth, &|| {
+                    drop(black_box(other.sign(black_box(message))))
+                }),
+                ("core", &|| drop(black_box(core.sign(black_box(message))))),
+                ("core and aws-lc-rs", &|| {
+                    drop(black_box(fast.sign(black_box(message))))
+                }),
+            ];
+            let verify: [Work; 3] = [
+                (&mail_auth, &|| other_passes(signed, &read)),
+                (&reading, &|| other_passes(signed, &text)),
+                ("core", &|| core_passes(signed)),
+            ];
+            for (what, works) in [("sign", sign), ("verify", verify)] {
+                for (who, work) in works {
+                    group.bench_function(format!("{what} {who}"), |b| b.iter(work));
+                }
+                let ratios = in_turn(&works);
+                let mut rows = ROWS.lock().expect("rows");
+                for ((who, work), ratio) in works.into_iter().zip(ratios) {
+                    let count = allocations(work);
+                    println!("allocations: {name} {what} {who}: {count}");
+                    rows.push(Row {
+                        group: name.clone(),
+                        what,
+                        who: who.to_owned(),
+                        ratio,
+                        allocations: count,
+                    });
+                }
+            }
             group.finish();
         }
     }
@@ -254,21 +306,22 @@ fn median(group: &str, bench: &str) -> Option<f64> {
     estimates["median"]["point_estimate"].as_f64()
 }
 
-/// What was measured, as `bench/RESULTS.md` has it: each with its time as a part of mail-auth's.
+/// What was measured, as `bench/RESULTS.md` has it.
 fn table() {
-    let rows = ROWS.lock().expect("rows");
-    let mail_auth = format!("mail-auth, {BACKEND}");
-    println!("| key, body | | by | median, µs | of mail-auth's | allocations |");
+    println!("| key, body | | by | median, µs | time, mail-auth's is 1 | allocations |");
     println!("| --- | --- | --- | --- | --- | --- |");
-    for (group, what, who, allocations) in rows.iter() {
-        let time = |who: &str| median(group, &format!("{what} {who}"));
-        let (Some(own), Some(other)) = (time(who), time(&mail_auth)) else {
+    for row in ROWS.lock().expect("rows").iter() {
+        let Some(ns) = median(&row.group, &format!("{} {}", row.what, row.who)) else {
             continue;
         };
         println!(
-            "| {group} | {what} | {who} | {:.1} | {:.2} | {allocations} |",
-            own / 1000.0,
-            own / other,
+            "| {} | {} | {} | {:.1} | {:.2} | {} |",
+            row.group,
+            row.what,
+            row.who,
+            ns / 1000.0,
+            row.ratio,
+            row.allocations,
         );
     }
 }

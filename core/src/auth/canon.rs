@@ -263,23 +263,25 @@ const fn changes(here: u8, next: u8) -> bool {
 /// Where white space starts, from `at` on, that is more than one space within a line, or that may
 /// be the line's last; the end of `text` if there is none.
 ///
-/// Such places are rare and single spaces are not, so blocks are first asked whether they have one.
+/// In prose and base64 such places are rare and single spaces are not, so long blocks are only asked
+/// whether they have one; in HTML with its indents the next is near, so that words come first.
 fn change(text: &[u8], at: usize) -> usize {
-    fn any<const N: usize>(text: &[u8], at: usize) -> Option<bool> {
-        let here = text.get(at..)?.first_chunk::<N>()?;
-        let next = text.get(at + 1..)?.first_chunk::<N>()?;
-        let found = here
-            .iter()
-            .zip(next)
-            .fold(0, |found, (h, n)| found | u8::from(changes(*h, *n)));
-        Some(found != 0)
-    }
     let mut at = at;
-    while any::<128>(text, at) == Some(false) {
+    for _ in 0..8 {
+        match in_word(text, at) {
+            Some(PLACES) => at += PLACES,
+            Some(found) => return at + found,
+            None => break,
+        }
+    }
+    while in_block::<128>(text, at) == Some(false) {
         at += 128;
     }
-    while any::<16>(text, at) == Some(false) {
-        at += 16;
+    while let Some(found) = in_word(text, at) {
+        if found < PLACES {
+            return at + found;
+        }
+        at += PLACES;
     }
     let rest = text.get(at..).unwrap_or(&[]);
     let next = rest.get(1..).unwrap_or(&[]).iter().copied();
@@ -289,6 +291,36 @@ fn change(text: &[u8], at: usize) -> usize {
         .zip(next.chain(core::iter::once(b'\r')))
         .position(|(h, n)| changes(*h, n))
         .unwrap_or(rest.len())
+}
+
+/// Whether one of the `N` octets from `at` on changes; `None` where there are fewer.
+fn in_block<const N: usize>(text: &[u8], at: usize) -> Option<bool> {
+    let here = text.get(at..)?.first_chunk::<N>()?;
+    let next = text.get(at + 1..)?.first_chunk::<N>()?;
+    let found = here
+        .iter()
+        .zip(next)
+        .fold(0, |found, (h, n)| found | u8::from(changes(*h, *n)));
+    Some(found != 0)
+}
+
+/// Octets of a word that have their next in it.
+const PLACES: usize = 7;
+
+/// Which of the [`PLACES`] octets from `at` on is the first that [`changes`]; `PLACES` if none is,
+/// `None` where there are fewer. All of them at once, in the octets of a word.
+fn in_word(text: &[u8], at: usize) -> Option<usize> {
+    const LOW: u64 = u64::from_ne_bytes([0x7f; 8]);
+    let word = u64::from_le_bytes(*text.get(at..)?.first_chunk()?);
+    // The high bit of each octet that is this one.
+    let is = |octet: u8| {
+        let other = word ^ u64::from_ne_bytes([octet; 8]);
+        !(((other & LOW) + LOW) | other | LOW)
+    };
+    let (tab, space) = (is(b'\t'), is(b' '));
+    let next = (tab | space | is(b'\r')) >> 8;
+    let found = tab | (space & next);
+    Some((found.trailing_zeros() as usize / 8).min(PLACES))
 }
 
 /// Gives the canonical form of one header field to `sink`, with its line end. `raw` is the field as
@@ -557,6 +589,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn change_as_octet_by_octet(
+            words in proptest::collection::vec("[a-z\\x80 \\t\\r\\n!\\x00]{1,4}|[a-z]{20}", 0..40),
+            at in 0..20_usize,
+        ) {
+            let text = words.concat().into_bytes();
+            let at = at.min(text.len());
+            let found = (at..text.len())
+                .find(|n| changes(text[*n], *text.get(n + 1).unwrap_or(&b'\r')));
+            prop_assert_eq!(change(&text, at), found.unwrap_or(text.len()));
+        }
+
         #[test]
         fn any_split_is_as_plain_as_the_rules(
             text in text(),
