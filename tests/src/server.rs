@@ -32,7 +32,10 @@ pub fn program() -> &'static Path {
         // target/<profile>/deps/<test>
         let folder = test.ancestors().nth(2).expect("the folder of the profile");
         let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "-p", "courser", "--bin", "courser"]);
+        // A test of the program's own builds it, and with the features that `cargo test --workspace` has
+        // built it with: `cargo build` would choose others and build half of everything anew.
+        build.args(["test", "--quiet", "--workspace", "--test", "options"]);
+        build.arg("--no-run");
         build
             .arg("--manifest-path")
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"));
