@@ -323,7 +323,7 @@ pub(crate) fn keys_that_are_no_good_keep_it_from_starting_and_from_reloading() {
     assert!(!out.status.success(), "{said}");
     assert!(
         said.contains("r.pem")
-            && said.contains("every user of this machine")
+            && said.contains("others than its owner may read")
             && said.contains("chmod 600"),
         "{said}"
     );
