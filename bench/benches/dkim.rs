@@ -1,5 +1,5 @@
-//! Canonicalizing, hashing, signing and verifying, with the keys of the core. Allocations of signing
-//! and verifying are printed first.
+//! Canonicalizing, hashing, signing and verifying, with the keys of the core. `bench/compare` has them
+//! beside mail-auth, with their allocations.
 
 use courser_bench::dkim::{ED25519, Hop, RSA, bodies, canonicalize, message};
 use courser_core::auth::canon::Canon;
@@ -7,39 +7,7 @@ use courser_core::auth::dkim::Status;
 use courser_core::auth::hash::HashedBody;
 use courser_core::time::Wall;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: everything is handed to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        unsafe { System.realloc(at, layout, size) }
-    }
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-fn allocations<T>(what: &str, work: impl Fn() -> T) {
-    black_box(work());
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
-    black_box(work());
-    let after = ALLOCATIONS.load(Ordering::Relaxed);
-    println!("allocations: {what}: {}", after - before);
-}
 
 const NOW: Wall = Wall::from_unix(1_790_000_000);
 
@@ -70,9 +38,6 @@ fn sign_and_verify(c: &mut Criterion) {
             let mut signed = hop.sign(&message);
             signed.extend_from_slice(&message);
             assert_eq!(hop.verify(&signed).status(), Status::Pass);
-            let what = format!("{kind}, {kb} kB");
-            allocations(&format!("sign {what}"), || hop.sign(&message));
-            allocations(&format!("verify {what}"), || hop.verify(&signed));
             let mut group = c.benchmark_group(format!("{kind}/{kb} kB"));
             group.bench_function("sign", |b| b.iter(|| hop.sign(black_box(&message))));
             group.bench_function("verify", |b| b.iter(|| hop.verify(black_box(&signed))));

@@ -252,5 +252,7 @@ pub const DKIM_SIGN_RSA_BITS_MIN: usize = 2048;
 pub const DKIM_SIGN_RSA_BITS_MAX: usize = 4096;
 /// How far a signer's clock may be ahead of ours, seconds (RFC 6376 3.5, `t=`, sets none).
 pub const DKIM_CLOCK_SKEW_S_MAX: i64 = 300;
+/// Addresses that one text names at the most which says what SPF lacks: an SMTP reply has 512 bytes.
+pub const ALIGNMENT_ADDRESSES_NAMED_MAX: usize = 3;
 /// Most ARC sets of one message (RFC 8617 4.2.1).
 pub const ARC_SETS_MAX: u32 = 50;

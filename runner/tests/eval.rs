@@ -5,7 +5,7 @@
 mod shared;
 
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use courser::cli::eval::{KINDS, LINE_BYTES_MAX, answer, answer_all};
 use serde_json::{Value, json};
@@ -388,16 +388,23 @@ fn lines_in_and_out() {
     assert_eq!(lines[8]["valid"], false);
 }
 
-#[test]
-fn the_program_answers_while_it_is_asked() {
+/// `courser eval reply`, what it reads, and what it writes.
+fn eval_reply() -> (Child, ChildStdin, BufReader<ChildStdout>) {
     let mut courser = Command::new(env!("CARGO_BIN_EXE_courser"))
         .args(["eval", "reply"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut ask = courser.stdin.take().unwrap();
-    let mut answers = BufReader::new(courser.stdout.take().unwrap()).lines();
+    let ask = courser.stdin.take().unwrap();
+    let answers = BufReader::new(courser.stdout.take().unwrap());
+    (courser, ask, answers)
+}
+
+#[test]
+fn the_program_answers_while_it_is_asked() {
+    let (mut courser, mut ask, answers) = eval_reply();
+    let mut answers = answers.lines();
     for code in [250, 451, 550] {
         writeln!(ask, "{{\"line\": \"{code} x\"}}").unwrap();
         let answer: Value = serde_json::from_str(&answers.next().unwrap().unwrap()).unwrap();
@@ -410,17 +417,10 @@ fn the_program_answers_while_it_is_asked() {
 
 #[test]
 fn an_answer_does_not_wait_for_the_rest_of_the_next_line() {
-    let mut courser = Command::new(env!("CARGO_BIN_EXE_courser"))
-        .args(["eval", "reply"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut ask = courser.stdin.take().unwrap();
-    let out = courser.stdout.take().unwrap();
+    let (mut courser, mut ask, out) = eval_reply();
     let (send, answers) = std::sync::mpsc::channel();
     let reader = std::thread::spawn(move || {
-        for line in BufReader::new(out).lines() {
+        for line in out.lines() {
             let answer: Value = serde_json::from_str(&line.unwrap()).unwrap();
             send.send(answer["code"].clone()).unwrap();
         }

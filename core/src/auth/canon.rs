@@ -267,7 +267,7 @@ const fn changes(here: u8, next: u8) -> bool {
 /// whether they have one; in HTML with its indents the next is near, so that words come first.
 fn change(text: &[u8], at: usize) -> usize {
     let mut at = at;
-    for _ in 0..8 {
+    for _ in 0..WORDS_FIRST {
         match in_word(text, at) {
             Some(PLACES) => at += PLACES,
             Some(found) => return at + found,
@@ -304,6 +304,8 @@ fn in_block<const N: usize>(text: &[u8], at: usize) -> Option<bool> {
     Some(found != 0)
 }
 
+/// Words that are looked at before blocks are.
+const WORDS_FIRST: usize = 8;
 /// Octets of a word that have their next in it.
 const PLACES: usize = 7;
 

@@ -13,6 +13,7 @@
 //! | [`results`] | the field Authentication-Results, read and written |
 //! | [`inbound`] | all of it for mail that comes in: what must go, and what is written |
 
+pub mod alignment;
 pub mod arc;
 pub mod canon;
 pub mod dkim;

@@ -213,9 +213,9 @@ impl Results {
 
     /// Writes the field with its line ends: each result on a line of its own, longer ones folded
     /// between two properties, and longer comments and reasons within, so that a line has no more
-    /// than [`LINE_BYTES_WISHED`] octets where the values let it. Values longer than [`AUTH_VALUE_BYTES_MAX`] are cut, control
-    /// characters in them become `?`, and what can't stand in a keyword `-`. Text beyond
-    /// ASCII stays as it is (RFC 8616), which only a message with SMTPUTF8 may carry.
+    /// than [`LINE_BYTES_WISHED`] octets where the values let it. Values longer than
+    /// [`AUTH_VALUE_BYTES_MAX`] are cut, control characters in them become `?`, and what can't stand
+    /// in a keyword `-`. Text beyond ASCII stays as it is (RFC 8616), which only a message with SMTPUTF8 may carry.
     ///
     /// # Errors
     /// Those of `out`.

@@ -62,6 +62,8 @@ pub struct Draft {
     /// Signatures that were made.
     signed: u32,
     claim: Option<Claim>,
+    /// Its stream and its pool, positions in the configuration.
+    stream: usize,
     pool: usize,
 }
 
@@ -167,6 +169,7 @@ impl Draft {
             signing: None,
             signed: 0,
             claim: None,
+            stream: 0,
             pool: 0,
         }
     }
@@ -286,10 +289,20 @@ impl Draft {
         }
     }
 
-    /// What [`finish`](Self::finish) found of what the stream's `require_alignment` looks at, and
-    /// from which pool the message leaves; `None` where nothing is required.
-    pub fn claim(&self) -> Option<(&Claim, usize)> {
-        self.claim.as_ref().map(|claim| (claim, self.pool))
+    /// What [`finish`](Self::finish) found of what the stream's `require_alignment` looks at; `None`
+    /// where nothing is required.
+    pub const fn claim(&self) -> Option<&Claim> {
+        self.claim.as_ref()
+    }
+
+    /// Its stream, a position in [`Config::streams`].
+    pub const fn stream(&self) -> usize {
+        self.stream
+    }
+
+    /// The pool that it leaves from, a position in [`Config::pools`].
+    pub const fn pool(&self) -> usize {
+        self.pool
     }
 
     /// The body has ended: reads and removes the tags, looks for loops, and gives the content as
@@ -354,18 +367,9 @@ impl Draft {
             content.copy_within(self.room..end, self.room + shift);
         }
         let mut shift = self.room + shift;
-        let stream = config.stream_named(&self.fields.stream).unwrap_or(0);
-        if config.streams[stream].require_alignment != Alignment::Off {
-            let (header, _) = Header::of(&content[shift..])
-                .map_err(|e| Flaw::new(554, (5, 6, 0), e.to_string()))?;
-            self.claim = Some(Claim {
-                author: dmarc::author(header),
-                signed_by: Vec::new(),
-            });
-        }
-        if let Some(signatures) = self.signatures(&content[shift..])
-            && !signatures.is_empty()
-        {
+        let demanded = config.streams[self.stream].require_alignment != Alignment::Off;
+        let signatures = self.signatures(&content[shift..], demanded);
+        if !signatures.is_empty() {
             if signatures.len() > shift {
                 content.splice(0..shift, signatures);
                 shift = 0;
@@ -388,25 +392,40 @@ impl Draft {
         Ok(body)
     }
 
-    /// The signatures of the message.
-    fn signatures(&mut self, message: &[u8]) -> Option<Vec<u8>> {
-        let Signing { keys, hashes, .. } = self.signing.take()?;
-        let (header, _) = Header::of(message).ok()?;
+    /// The signatures of the message; and its claim, if it is demanded.
+    fn signatures(&mut self, message: &[u8], demanded: bool) -> Vec<u8> {
+        let mut out = Vec::new();
+        let signing = self.signing.take();
+        if signing.is_none() && !demanded {
+            return out;
+        }
+        // Its bound was looked at before, with our trace field.
+        let Ok((header, _)) = Header::of(message) else {
+            return out;
+        };
+        let Some(Signing { keys, hashes, .. }) = signing else {
+            self.claim = demanded.then(|| Claim {
+                author: dmarc::author(header),
+                signed_by: Vec::new(),
+            });
+            return out;
+        };
         let now = Wall::from_unix((self.fields.received_ms / 1000) as i64);
         let held = self
             .fields
             .hold_until
             .map_or(0, |at| at.unix() - now.unix());
         let held = u32::try_from(held.max(0)).unwrap_or(u32::MAX);
-        let mut out = Vec::with_capacity(keys.room());
+        out.reserve(keys.room());
         let tenant = Some(&*self.fields.tenant);
         let signed = keys.sign(header, &hashes.finish(), tenant, (now, held), &mut out);
+        signed.tell_faults(format_args!("message {}", MessageId(self.fields.id)));
         self.signed = signed.by.len() as u32;
-        if let Some(claim) = &mut self.claim {
-            claim.signed_by = signed.by.iter().map(|key| key.domain.clone()).collect();
-        }
-        signed.tell_faults(&format!("message {}", MessageId(self.fields.id)));
-        Some(out)
+        self.claim = demanded.then(|| Claim {
+            signed_by: signed.by.iter().map(|key| key.domain.clone()).collect(),
+            author: signed.author,
+        });
+        out
     }
 
     /// Whose message this is, as the listener's defaults and the message's own tags say.
@@ -446,6 +465,7 @@ impl Draft {
         fields.campaign =
             campaign.unwrap_or_else(|| listener.campaign.as_deref().unwrap_or_default().to_owned());
         fields.tags = more.unwrap_or_default();
+        self.stream = stream;
         let stream = &config.streams[stream];
         self.pool = pool.unwrap_or(stream.pool);
         fields.stream = stream.name.to_string();

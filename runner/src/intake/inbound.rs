@@ -11,10 +11,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use courser_core::auth::arc::ArcVerifier;
 use courser_core::auth::inbound::{Checks, SpfChecked, kept};
-use courser_core::auth::{Evaluate, Step, dkim, dmarc, spf};
-use courser_core::dns::{Failure, Outcome};
+use courser_core::auth::{dkim, dmarc, spf};
 use courser_core::mail::header::{Header, HeaderTooLong};
-use courser_core::time::{Instant, Wall};
+use courser_core::time::Wall;
 
 use crate::net::{clock, ring};
 use crate::shard::Shard;
@@ -82,9 +81,9 @@ pub async fn check(
         now: arrival.now,
         explain: false,
     };
-    let spf = evaluate(shard, spf::Check::new(&request), until).await;
-    let dkim = evaluate(shard, verifier.finish(), until).await;
-    let arc = evaluate(shard, chain.finish(), until).await;
+    let spf = shard.evaluate(spf::Check::new(&request), until).await;
+    let dkim = shard.evaluate(verifier.finish(), until).await;
+    let arc = shard.evaluate(chain.finish(), until).await;
     let mut checks = Checks {
         spf: Some(SpfChecked {
             report: &spf,
@@ -99,7 +98,7 @@ pub async fn check(
     let (by_spf, by_dkim) = checks.identifiers();
     let author = dmarc::author(header);
     let evaluation = dmarc::Evaluation::new(author, by_spf, by_dkim, dmarc::Options::default());
-    let dmarc = evaluate(shard, evaluation, until).await;
+    let dmarc = shard.evaluate(evaluation, until).await;
     checks.dmarc = Some(&dmarc);
 
     let mut field = String::new();
@@ -117,17 +116,4 @@ pub async fn check(
         content: content.into(),
         is_senders: !arrival.sender.is_empty() && spf.result == spf::Result::Pass,
     })
-}
-
-/// Runs an evaluation with what DNS says.
-async fn evaluate<E: Evaluate>(shard: &Shard, mut evaluation: E, until: Instant) -> E::Output {
-    loop {
-        match evaluation.step() {
-            Step::Done(output) => return output,
-            Step::Ask(_) if clock::now() >= until => {
-                evaluation.answer(&Outcome::Failed(Failure::Timeout));
-            }
-            Step::Ask(question) => evaluation.answer(&shard.ask_dns(question).await.outcome),
-        }
-    }
 }

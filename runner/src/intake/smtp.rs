@@ -10,6 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use courser_core::auth::alignment::Lack;
 use courser_core::mail::address::{Mailbox, ReversePath};
 use courser_core::mail::header::With;
 use courser_core::smtp::command::{FutureRelease, MailParams, RcptParams};
@@ -684,39 +685,43 @@ impl Visitor {
     /// # Errors
     /// Why it is refused.
     async fn demand(&self, draft: &Draft) -> Result<Option<String>, Flaw> {
-        let Some((claim, pool)) = draft.claim() else {
+        let Some(claim) = draft.claim() else {
             return Ok(None);
         };
         let config = &self.terms.config;
         let fields = &draft.fields;
-        let Some(lack) = lack(&self.shard, config, pool, &fields.sender, claim).await else {
+        let Some(lack) = lack(&self.shard, config, draft.pool(), &fields.sender, claim).await
+        else {
             return Ok(None);
         };
-        let stream = config.stream_named(&fields.stream).unwrap_or(0);
-        let (major, minor) = lack.code;
-        match config.streams[stream].require_alignment {
+        let mut text = lack.to_string();
+        if let Lack::Signature { .. } = lack {
+            text.push_str("; see `courser dkim keygen` and [[dkim.key]]");
+        }
+        let (subject, detail) = lack.code();
+        match config.streams[draft.stream()].require_alignment {
             Alignment::Off => Ok(None),
             Alignment::Warn => {
                 let mut memory = self.shard.alignment().borrow_mut();
-                if memory.is_news(&lack.text, clock::now()) {
+                if memory.is_news(&text, clock::now()) {
                     tracing::warn!(
                         stream = %fields.stream, message = %MessageId(fields.id),
-                        "mail goes out that receivers may refuse: {}", lack.text
+                        "mail goes out that receivers may refuse: {text}"
                     );
                 }
                 Ok(None)
             }
             // What isn't known may be right in a minute: the client keeps it that long.
-            Alignment::Hold | Alignment::Refuse if lack.temporary => Err(Flaw {
+            Alignment::Hold | Alignment::Refuse if lack.is_temporary() => Err(Flaw {
                 code: 451,
-                enhanced: (4, major, minor),
-                text: lack.text,
+                enhanced: (4, subject, detail),
+                text,
             }),
-            Alignment::Hold => Ok(Some(lack.text)),
+            Alignment::Hold => Ok(Some(text)),
             Alignment::Refuse => Err(Flaw {
                 code: 550,
-                enhanced: (5, major, minor),
-                text: lack.text,
+                enhanced: (5, subject, detail),
+                text,
             }),
         }
     }

@@ -10,7 +10,7 @@ use tokio::sync::SemaphorePermit;
 use super::Shard;
 use crate::net::ring;
 use crate::queue::message::Message;
-use crate::spool::{AppendError, Batch, Envelope, RefusedWhy};
+use crate::spool::{AppendError, Batch, RefusedWhy};
 
 /// How often outcomes that the spool had no room for are tried again.
 const KEEP_AGAIN: Duration = Duration::from_millis(20);
@@ -61,15 +61,6 @@ impl Shard {
     /// So many signatures were made.
     pub fn signed(&self, made: u32) {
         self.signed.set(self.signed.get().saturating_add(made));
-    }
-
-    /// Appends a message and waits until it is synced.
-    ///
-    /// # Errors
-    /// When it is not kept.
-    pub async fn append(&self, envelope: Envelope, body: Bytes) -> Result<(), NotKept> {
-        self.append_batch(Batch::new().message(envelope, vec![body]))
-            .await
     }
 
     /// Appends records and waits until they are synced.

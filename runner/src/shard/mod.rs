@@ -38,7 +38,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use courser_core::dns::{Answer, Question};
+use courser_core::auth::{Evaluate, Step};
+use courser_core::dns::{Answer, Failure, Outcome, Question};
+use courser_core::time::Instant;
 use courser_core::traffic::hosts::{Hosts, Memory};
 use courser_core::traffic::scheduler::{self, Scheduler};
 use tokio::sync::{Notify, Semaphore};
@@ -51,8 +53,8 @@ use crate::config::Config;
 use crate::control::protocol::Totals;
 use crate::events::Event;
 use crate::intake::smtp::{self, Entrance};
-use crate::net::ring;
 use crate::net::tcp::{BoundListener, Listener};
+use crate::net::{clock, ring};
 use crate::queue::Queue;
 use crate::queue::providers::Providers;
 use crate::queue::sites::Sites;
@@ -331,6 +333,19 @@ impl Shard {
     /// What DNS says.
     pub async fn ask_dns(&self, question: Question) -> Arc<Answer> {
         self.dns.ask_patiently(question).await
+    }
+
+    /// Runs an evaluation with what DNS says; what it wasn't asked until then counts as a timeout.
+    pub async fn evaluate<E: Evaluate>(&self, mut evaluation: E, until: Instant) -> E::Output {
+        loop {
+            match evaluation.step() {
+                Step::Done(output) => return output,
+                Step::Ask(_) if clock::now() >= until => {
+                    evaluation.answer(&Outcome::Failed(Failure::Timeout));
+                }
+                Step::Ask(question) => evaluation.answer(&self.ask_dns(question).await.outcome),
+            }
+        }
     }
 
     /// What was found of late about who may send what.

@@ -1,21 +1,19 @@
-//! Whether mail that goes out will pass at receivers, where a stream requires that: a key that is
-//! aligned with From signs it (RFC 9989 4.4), and SPF of its sender includes every address that it
-//! may leave from.
+//! Whether a stream's mail will be found authenticated, where the stream requires that: the rules are
+//! the core's, what SPF says is asked here and remembered for a while.
 //!
-//! What is aligned is judged relaxed, by the organizational domain. SPF is asked for a sender's
-//! domain and not for each sender: a record that looks at the local part is judged for postmaster.
+//! SPF is asked for a sender's domain and not for each sender: a record that looks at the local part
+//! is judged for postmaster.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::time::Duration;
 
-use courser_core::auth::dmarc::{AuthorError, psl};
+use courser_core::auth::alignment::{Lack, signature_lack, spf_lack};
+use courser_core::auth::dmarc::AuthorError;
 use courser_core::auth::spf::{self, Check, Request};
-use courser_core::auth::{Evaluate, Step};
 use courser_core::dns::Name;
 use courser_core::time::Instant;
 
-use crate::config::{Config, Source};
+use crate::config::Config;
 use crate::net::clock;
 use crate::shard::Shard;
 
@@ -25,8 +23,8 @@ const REMEMBERED: Duration = Duration::from_secs(300);
 const REMEMBERED_MAX: usize = 10_000;
 /// How long the same warning isn't logged again.
 const WARNED: Duration = Duration::from_secs(300);
-/// Addresses that one text names at the most: an SMTP reply has 512 bytes.
-const NAMED_MAX: usize = 3;
+/// How long DNS is asked for one sender, all addresses together: the client waits for its answer.
+const ASKED_WITHIN: Duration = Duration::from_secs(60);
 
 /// What of a message its stream's requirement looks at.
 #[derive(Clone, Debug)]
@@ -35,17 +33,6 @@ pub struct Claim {
     pub author: Result<Name, AuthorError>,
     /// The domains whose keys signed it.
     pub signed_by: Vec<Name>,
-}
-
-/// What is missing for mail to pass, and what would make it pass.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lack {
-    /// Enhanced status code, but for its class.
-    pub code: (u16, u16),
-    /// It may be there and could not be looked up.
-    pub temporary: bool,
-    /// In words.
-    pub text: String,
 }
 
 /// What was found of late.
@@ -67,7 +54,7 @@ impl Findings {
     }
 
     fn remember(&mut self, key: (String, usize), now: Instant, lack: Option<Lack>) {
-        if lack.as_ref().is_some_and(|l| l.temporary) {
+        if lack.as_ref().is_some_and(|l| l.is_temporary()) {
             return;
         }
         if self.spf.len() >= REMEMBERED_MAX {
@@ -98,8 +85,9 @@ pub async fn lack(
     sender: &str,
     claim: &Claim,
 ) -> Option<Lack> {
-    if let Some(lack) = signature_lack(claim) {
-        return Some(lack);
+    let lack = signature_lack(&claim.author, &claim.signed_by);
+    if lack.is_some() {
+        return lack;
     }
     let domain = sender.rsplit_once('@').map_or("", |(_, domain)| domain);
     let key = (domain.to_ascii_lowercase(), pool);
@@ -107,16 +95,33 @@ pub async fn lack(
     if let Some(known) = shard.alignment().borrow().spf(&key, now) {
         return known;
     }
+    let mail_from = match domain {
+        "" => String::new(),
+        domain => format!("postmaster@{domain}"),
+    };
     let members = config.pools.get(pool).map_or(&[][..], |p| &p.members);
     let sources = members.iter().filter_map(|m| config.sources.get(m.source));
     let mut judged = Vec::new();
     for source in sources {
         // Without an address of its own it isn't known what receivers will see.
-        if let Some(ip) = source.address {
-            judged.push((ip, check(shard, domain, source, ip).await));
+        let Some(ip) = source.address else { continue };
+        let check = Check::new(&Request {
+            ip,
+            mail_from: &mail_from,
+            helo: &source.ehlo,
+            receiver: None,
+            now: clock::wall(),
+            explain: false,
+        });
+        let report = shard.evaluate(check, now + ASKED_WITHIN).await;
+        let is_known = report.result != spf::Result::TempError;
+        judged.push((ip, report));
+        if !is_known {
+            // The others decide nothing any more, and would be waited for as long.
+            break;
         }
     }
-    let lack = spf_lack(domain, &judged);
+    let lack = spf_lack(&judged);
     shard
         .alignment()
         .borrow_mut()
@@ -124,159 +129,16 @@ pub async fn lack(
     lack
 }
 
-fn signature_lack(claim: &Claim) -> Option<Lack> {
-    let lack = |text| {
-        Some(Lack {
-            // RFC 7372 3.1: no valid author-matched DKIM signature.
-            code: (7, 22),
-            temporary: false,
-            text,
-        })
-    };
-    let author = match &claim.author {
-        Ok(author) => author,
-        Err(error) => {
-            return lack(format!(
-                "{error}: no DKIM key can be chosen; write one author into From"
-            ));
-        }
-    };
-    let org = psl::organizational_domain(author);
-    let aligned = |d: &Name| psl::organizational_domain(d) == org;
-    if claim.signed_by.iter().any(aligned) {
-        return None;
-    }
-    lack(format!(
-        "No DKIM key here signs for {author}, so that DMARC would fail: make one with `courser dkim \
-         keygen --domain {org}`, publish its record SELECTOR._domainkey.{org}, and name it in \
-         [[dkim.key]]"
-    ))
-}
-
-/// What SPF says of mail of this domain from this source.
-async fn check(shard: &Shard, domain: &str, source: &Source, ip: IpAddr) -> spf::Report {
-    let mail_from = match domain {
-        "" => String::new(),
-        domain => format!("postmaster@{domain}"),
-    };
-    let mut check = Check::new(&Request {
-        ip,
-        mail_from: &mail_from,
-        helo: &source.ehlo,
-        receiver: None,
-        now: clock::wall(),
-        explain: false,
-    });
-    loop {
-        match check.step() {
-            Step::Ask(question) => check.answer(&shard.ask_dns(question).await.outcome),
-            Step::Done(report) => return report,
-        }
-    }
-}
-
-fn spf_lack(domain: &str, judged: &[(IpAddr, spf::Report)]) -> Option<Lack> {
-    let failing: Vec<_> = judged
-        .iter()
-        .filter(|(_, report)| report.result != spf::Result::Pass)
-        .collect();
-    let (_, first) = failing.first()?;
-    // The name that was checked: for the null reverse-path it is that of EHLO.
-    let checked = if domain.is_empty() {
-        &*first.domain
-    } else {
-        domain
-    };
-    let terms = failing.iter().map(|(ip, _)| match ip {
-        IpAddr::V4(ip) => format!("ip4:{ip}"),
-        IpAddr::V6(ip) => format!("ip6:{ip}"),
-    });
-    let more = failing.len().saturating_sub(NAMED_MAX);
-    let mut add = terms.take(NAMED_MAX).collect::<Vec<_>>().join(" ");
-    if more > 0 {
-        add.push_str(&format!(" and {more} more"));
-    }
-    let unknown = failing
-        .iter()
-        .find(|(_, report)| report.result == spf::Result::TempError);
-    let error = |report: &spf::Report| report.error.as_ref().map(ToString::to_string);
-    let (code, text) = if let Some((_, report)) = unknown {
-        let why = error(report).unwrap_or_default();
-        // RFC 7372 3.2: SPF validation error.
-        (
-            24,
-            format!("SPF of {checked} can't be looked up now: {why}"),
-        )
-    } else {
-        match first.result {
-            spf::Result::None => (
-                23,
-                format!(
-                    "{checked} has no SPF record: publish TXT \"v=spf1 {add} ~all\" there, or use \
-                     a sender whose record has these addresses"
-                ),
-            ),
-            spf::Result::PermError => (
-                24,
-                format!("SPF: {}; mend it", error(first).unwrap_or_default()),
-            ),
-            result => (
-                23,
-                format!(
-                    "SPF of {checked} gives {result} for addresses that this mail would leave \
-                     from: add {add} to its record, before its \"all\""
-                ),
-            ),
-        }
-    };
-    Some(Lack {
-        code: (7, code),
-        temporary: unknown.is_some(),
-        text,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use courser_core::dns::{Failure, Outcome, Records};
+    use courser_core::auth::Evaluate;
+    use courser_core::dns::{Failure, Outcome};
     use courser_core::time::Wall;
 
-    fn name(text: &str) -> Name {
-        Name::parse(text).unwrap()
-    }
-
-    #[test]
-    fn a_key_of_the_authors_organization_is_needed() {
-        let lack = |author: &str, signed_by: &[&str]| {
-            signature_lack(&Claim {
-                author: Ok(name(author)),
-                signed_by: signed_by.iter().map(|d| name(d)).collect(),
-            })
-        };
-        assert_eq!(lack("news.example.com", &["example.com"]), None);
-        assert_eq!(
-            lack("example.com", &["esp.example", "shop.example.com"]),
-            None
-        );
-        for signed_by in [&[][..], &["esp.example"], &["example.org"], &["com"]] {
-            let lack = lack("news.example.com", signed_by).unwrap();
-            assert_eq!((lack.code, lack.temporary), ((7, 22), false));
-            assert!(lack.text.contains("for news.example.com"), "{}", lack.text);
-            assert!(lack.text.contains("SELECTOR._domainkey.example.com"));
-        }
-        // Neighbours below a public suffix are strangers.
-        assert!(lack("a.co.uk", &["b.co.uk"]).is_some());
-        let unreadable = Claim {
-            author: Err(AuthorError::Domains),
-            signed_by: vec![name("example.com")],
-        };
-        let lack = signature_lack(&unreadable).unwrap();
-        assert!(lack.text.contains("several domains"), "{}", lack.text);
-    }
-
-    fn report(ip: &str, outcome: Outcome) -> (IpAddr, spf::Report) {
-        let ip = ip.parse().unwrap();
+    /// What is missing where DNS says this.
+    fn lack(outcome: Outcome) -> Lack {
+        let ip = [192, 0, 2, 1].into();
         let request = Request {
             ip,
             mail_from: "postmaster@example.com",
@@ -285,67 +147,23 @@ mod tests {
             now: Wall::from_unix(0),
             explain: false,
         };
-        (ip, Check::new(&request).run(|_| outcome.clone()))
-    }
-
-    fn txt(text: &str) -> Outcome {
-        Outcome::Found(Records::Txt([text.as_bytes().into()].into()))
-    }
-
-    #[test]
-    fn every_source_must_be_in_the_record() {
-        let of = |ips: &[&str], outcome: Outcome| {
-            let judged: Vec<_> = ips.iter().map(|ip| report(ip, outcome.clone())).collect();
-            spf_lack("example.com", &judged)
-        };
-        let two = ["192.0.2.1", "2001:db8::1"];
-        assert_eq!(
-            of(&two, txt("v=spf1 ip4:192.0.2.1 ip6:2001:db8::1 -all")),
-            None
-        );
-        assert_eq!(of(&[], Outcome::NoName), None);
-        let lack = |outcome| of(&two, outcome).unwrap();
-        let one = lack(txt("v=spf1 ip4:192.0.2.1 ~all"));
-        assert_eq!((one.code, one.temporary), ((7, 23), false));
-        assert!(one.text.contains("softfail"), "{}", one.text);
-        assert!(
-            one.text.contains("add ip6:2001:db8::1 to its record"),
-            "{}",
-            one.text
-        );
-        let none = lack(Outcome::NoName);
-        assert!(
-            none.text
-                .contains("\"v=spf1 ip4:192.0.2.1 ip6:2001:db8::1 ~all\"")
-        );
-        let wrong = lack(txt("v=spf1 ip4:192.0.2 -all"));
-        assert_eq!((wrong.code, wrong.temporary), ((7, 24), false));
-        assert!(wrong.text.contains("ip4:192.0.2"), "{}", wrong.text);
-        let late = lack(Outcome::Failed(Failure::Timeout));
-        assert_eq!((late.code, late.temporary), ((7, 24), true));
-        let many: Vec<String> = (0..200)
-            .map(|n| format!("2001:db8:1111:2222:3333:4444:5555:{n:x}"))
-            .collect();
-        let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        let lack = of(&many, txt("v=spf1 -all")).unwrap();
-        assert!(lack.text.contains("and 197 more"), "{}", lack.text);
-        assert!(lack.text.len() < 400);
+        let report = Check::new(&request).run(|_| outcome.clone());
+        spf_lack(&[(ip, report)]).unwrap()
     }
 
     #[test]
     fn what_is_remembered_has_its_time_and_its_bound() {
         let mut memory = Findings::default();
         let at = |s: u64| Instant::from_nanos(s * 1_000_000_000);
-        let lack = |temporary| Lack {
-            code: (7, 23),
-            temporary,
-            text: String::new(),
-        };
+        let (none, late) = (
+            lack(Outcome::NoName),
+            lack(Outcome::Failed(Failure::Timeout)),
+        );
         let key = |n: usize| (n.to_string(), n);
-        memory.remember(key(1), at(0), Some(lack(false)));
-        memory.remember(key(2), at(0), Some(lack(true)));
+        memory.remember(key(1), at(0), Some(none.clone()));
+        memory.remember(key(2), at(0), Some(late));
         memory.remember(key(3), at(0), None);
-        assert_eq!(memory.spf(&key(1), at(299)), Some(Some(lack(false))));
+        assert_eq!(memory.spf(&key(1), at(299)), Some(Some(none.clone())));
         assert_eq!(memory.spf(&key(1), at(300)), None);
         assert_eq!(memory.spf(&key(2), at(0)), None);
         assert_eq!(memory.spf(&key(3), at(1)), Some(None));

@@ -158,18 +158,52 @@ pub(crate) fn refused_with_the_record_that_helps() {
     server.stop();
 }
 
-pub(crate) fn held_until_it_is_released() {
+/// A server that has a key for right.test, whose zone has these records, and a receiver.
+struct World {
+    server: Server,
+    receiver: Receiver,
+    _nsd: Nsd,
+    _dir: tempfile::TempDir,
+}
+
+/// `tenants` are those of the key, as TOML, if it is for some only.
+fn world(records: &str, stream: &str, tenants: Option<&str>) -> Option<World> {
     if !need(&["nsd"]) {
-        return;
+        return None;
     }
     let dir = scratch();
     let keys = dir.path().join("keys");
     keygen(&keys, "right.test");
-    let right = format!("@ IN TXT \"v=spf1 ip4:{SOURCE} -all\"\n");
-    let nsd = Nsd::start(dir.path(), &[("right.test", &right)]);
+    let nsd = Nsd::start(dir.path(), &[("right.test", records)]);
     let receiver = Receiver::start(|_| Answer::Usual);
-    let dns = nsd.address.to_string();
-    let mut server = Server::start(&overrides(&keys, &dns, &receiver, "hold"));
+    let mut config = overrides(&keys, &nsd.address.to_string(), &receiver, stream);
+    if let Some(tenants) = tenants {
+        let (_, rest) = config.split_once('\n').expect("a line about keys");
+        config = format!(
+            "dkim = {{ key = [{{ domain = \"right.test\", selector = \"s\", file = \"{}\", tenants = {tenants} }}] }}\n{rest}",
+            keys.join("right.test/s.pem").display()
+        );
+    }
+    Some(World {
+        server: Server::start(&config),
+        receiver,
+        _nsd: nsd,
+        _dir: dir,
+    })
+}
+
+/// SPF that includes the source.
+const SPF: &str = "@ IN TXT \"v=spf1 ip4:127.0.0.7 -all\"\n";
+
+pub(crate) fn held_until_it_is_released() {
+    let Some(World {
+        mut server,
+        receiver,
+        ..
+    }) = world(SPF, "hold", None)
+    else {
+        return;
+    };
     let to = ["<you@dest.test>".to_owned(), "<they@other.test>".to_owned()];
     let sender = "<a@right.test>";
     let held = submit(server.address, sender, &to, &mail("a@nokey.test"));
@@ -204,16 +238,14 @@ pub(crate) fn held_until_it_is_released() {
 }
 
 pub(crate) fn warned_about_once() {
-    if !need(&["nsd"]) {
+    let Some(World {
+        mut server,
+        receiver,
+        ..
+    }) = world("", "warn", None)
+    else {
         return;
-    }
-    let dir = scratch();
-    let keys = dir.path().join("keys");
-    keygen(&keys, "right.test");
-    let nsd = Nsd::start(dir.path(), &[("right.test", "")]);
-    let receiver = Receiver::start(|_| Answer::Usual);
-    let dns = nsd.address.to_string();
-    let mut server = Server::start(&overrides(&keys, &dns, &receiver, "warn"));
+    };
     let to = ["<you@dest.test>"];
     for from in [
         "a@nokey.test",
@@ -263,23 +295,14 @@ pub(crate) fn dns_that_does_not_answer_decides_nothing() {
 }
 
 pub(crate) fn a_key_signs_for_its_tenants() {
-    if !need(&["nsd"]) {
+    let Some(World {
+        mut server,
+        receiver,
+        ..
+    }) = world(SPF, "refuse", Some("[\"acme\"]"))
+    else {
         return;
-    }
-    let dir = scratch();
-    let keys = dir.path().join("keys");
-    keygen(&keys, "right.test");
-    let right = format!("@ IN TXT \"v=spf1 ip4:{SOURCE} -all\"\n");
-    let nsd = Nsd::start(dir.path(), &[("right.test", &right)]);
-    let receiver = Receiver::start(|_| Answer::Usual);
-    let file = keys.join("right.test/s.pem");
-    let config = overrides(&keys, &nsd.address.to_string(), &receiver, "refuse");
-    let dir_line = format!("dkim = {{ dir = \"{}\" }}\n", keys.display());
-    let key = format!(
-        "dkim = {{ key = [{{ domain = \"right.test\", selector = \"s\", file = \"{}\", tenants = [\"acme\"] }}] }}\n",
-        file.display()
-    );
-    let mut server = Server::start(&config.replace(&dir_line, &key));
+    };
     let of = |tenant: &str| {
         let body = [
             format!("X-Courser-Tenant: {tenant}\r\n").as_bytes(),
