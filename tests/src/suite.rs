@@ -8,8 +8,15 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::OnceLock;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use crate::setting;
+
+/// How long a test may take, unless `COURSER_TEST_SECONDS` says otherwise.
+const SECONDS: u64 = 900;
 
 /// A test: its name, and what it does.
 pub type Test = (&'static str, fn());
@@ -49,21 +56,38 @@ pub fn run(tests: &[Test]) -> ExitCode {
 }
 
 /// [`run`] with arguments that were read already.
-pub fn run_with(arguments: Arguments, tests: &[Test]) -> ExitCode {
+fn run_with(arguments: Arguments, tests: &[Test]) -> ExitCode {
+    let patience = Duration::from_secs(setting("COURSER_TEST_SECONDS", SECONDS));
     let trials = tests
         .iter()
-        .map(|&(name, test)| {
-            Trial::test(name, move || {
-                let named = std::thread::Builder::new().name(name.into());
-                match named.spawn(test)?.join() {
-                    Ok(()) => Ok(()),
-                    // Its message was printed when it panicked.
-                    Err(panic) => std::panic::resume_unwind(panic),
-                }
-            })
-        })
+        .map(|&(name, test)| Trial::test(name, move || within(name, test, patience)))
         .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// Runs a test on a thread of its name, and gives up on it after `patience`: one that hangs must not
+/// take all others' results with it. Its thread stays behind until the program ends.
+fn within(name: &str, test: fn(), patience: Duration) -> Result<(), Failed> {
+    let (running, ended) = mpsc::channel::<()>();
+    let named = std::thread::Builder::new().name(name.into());
+    let thread = named.spawn(move || {
+        // Dropped when the test returns and when it panics.
+        let _running = running;
+        test();
+    })?;
+    if ended.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+        let text = format!(
+            "{name} has not ended within {} s (COURSER_TEST_SECONDS)",
+            patience.as_secs()
+        );
+        eprintln!("{text}");
+        return Err(text.into());
+    }
+    match thread.join() {
+        Ok(()) => Ok(()),
+        // Its message was printed when it panicked.
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
 }
 
 /// Takes `name N` or `name=N` out of `arguments`.
@@ -93,4 +117,28 @@ pub fn take(
         })?);
     }
     Ok((found, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_that_hangs_is_given_up() {
+        let ends = within("ends", || (), Duration::from_secs(60));
+        assert!(ends.is_ok());
+        let hangs = within(
+            "hangs",
+            || loop {
+                std::thread::park()
+            },
+            Duration::from_millis(10),
+        );
+        let failed = hangs.expect_err("it never ends");
+        assert!(
+            failed
+                .message()
+                .is_some_and(|m| m.contains("hangs has not ended"))
+        );
+    }
 }

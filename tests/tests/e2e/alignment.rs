@@ -199,7 +199,8 @@ pub(crate) fn held_until_it_is_released() {
     let Some(World {
         mut server,
         receiver,
-        ..
+        _nsd,
+        _dir,
     }) = world(SPF, "hold", None)
     else {
         return;
@@ -241,7 +242,8 @@ pub(crate) fn warned_about_once() {
     let Some(World {
         mut server,
         receiver,
-        ..
+        _nsd,
+        _dir,
     }) = world("", "warn", None)
     else {
         return;
@@ -298,7 +300,8 @@ pub(crate) fn a_key_signs_for_its_tenants() {
     let Some(World {
         mut server,
         receiver,
-        ..
+        _nsd,
+        _dir,
     }) = world(SPF, "refuse", Some("[\"acme\"]"))
     else {
         return;
