@@ -145,13 +145,13 @@ impl Postfix {
              local_transport = virtual\nvirtual_mailbox_domains =\nvirtual_mailbox_maps = static:all/\nmaillog_file = {home}/maillog\n\
              maillog_file_prefixes = {home}\nsmtpd_recipient_restrictions = permit_mynetworks, reject\n\
              smtp_dns_support_level = disabled\nsmtp_host_lookup = native\nbounce_queue_lifetime = 1h\n\
-             message_size_limit = 60000000\nmailbox_size_limit = 0\nvirtual_mailbox_limit = 0\n{settings}\n",
+             message_size_limit = 60000000\nmailbox_size_limit = 0\nvirtual_mailbox_limit = 0\n",
             queue = queue.display(),
             data = data.display(),
             mail = mail.display(),
             home = home.display(),
         );
-        std::fs::write(conf.join("main.cf"), main).expect("main.cf");
+        std::fs::write(conf.join("main.cf"), merged(&main, settings)).expect("main.cf");
         let service = |line: &str| format!("{line}\n");
         let master: String = [
             &format!("{ip}:{port} inet n - n - - smtpd"),
@@ -196,7 +196,10 @@ impl Postfix {
     }
 
     fn postfix(&self, word: &str) -> (bool, String) {
-        let out = Command::new(need::find("postfix").expect("postfix, which the test asked for"))
+        // Where its logging is stuck, `postfix` is too.
+        let out = Command::new("timeout")
+            .args(["--kill-after=1", "60"])
+            .arg(need::find("postfix").expect("postfix, which the test asked for"))
             .arg("-c")
             .arg(&self.conf)
             .arg(word)
@@ -228,6 +231,19 @@ impl Postfix {
     pub fn conf(&self) -> &Path {
         &self.conf
     }
+}
+
+/// `main` with the lines of `settings`, each name once. Of a name that is there twice every program of
+/// Postfix's warns as it starts, postlogd too, which then can wait for itself: it warns into the
+/// socket that it has to empty.
+fn merged(main: &str, settings: &str) -> String {
+    let name = |line: &str| line.split_once('=').map(|(n, _)| n.trim().to_owned());
+    let set: Vec<_> = settings.lines().filter_map(name).collect();
+    let kept = main
+        .lines()
+        .filter(|l| name(l).is_some_and(|n| !set.contains(&n)));
+    let lines = kept.chain(settings.lines());
+    lines.map(|l| format!("{l}\n")).collect()
 }
 
 impl Drop for Postfix {
