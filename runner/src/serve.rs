@@ -28,6 +28,7 @@ use crate::intake::smtp::Entrance;
 use crate::logging::LogHandle;
 use crate::memory::{Trim, resident_bytes};
 use crate::net::tcp::BoundListener;
+use crate::net::{clock, tls};
 use crate::queue::providers::Providers;
 use crate::shard::control::ShardStatus;
 use crate::shard::shared::{Mail, Shared};
@@ -72,7 +73,9 @@ pub fn run(path: &Path, config: Config, logging: LogHandle) -> anyhow::Result<()
     };
     let control = ControlServer::bind(&config.server.control_socket)?;
     let keys = Arc::new(Keys::load(&config.dkim)?);
-    let mut doors = bind(&config, shards)?;
+    let servers = tls::servers(&config, clock::wall())?;
+    let client = Arc::new(tls::Client::load(config.tls.ca_file.as_deref())?);
+    let mut doors = bind(&config, &servers, shards)?;
     // The spool's lock comes before the event files: a second server must not touch them.
     let (spool, recovery) = Store::open(&config.spool.dir, config.spool.options())?;
     let log = EventLog::open(&config.events.dir, config.events.options())
@@ -84,7 +87,14 @@ pub fn run(path: &Path, config: Config, logging: LogHandle) -> anyhow::Result<()
         took_ms = recovery.took.as_millis() as u64,
         "the spool is open"
     );
-    let shared = Shared::new(config.clone(), keys, spool.clone(), sink.clone(), shards);
+    let shared = Shared::new(
+        config.clone(),
+        keys,
+        client,
+        spool.clone(),
+        sink.clone(),
+        shards,
+    );
     let say = |kind| sink.send_blocking(&mut vec![Event::now(kind)]);
     for damage in &recovery.warnings {
         say(EventKind::Damage(Box::new(damage.into())));
@@ -183,7 +193,7 @@ pub fn run(path: &Path, config: Config, logging: LogHandle) -> anyhow::Result<()
 /// Entrances with one bound listener for each shard.
 type Doors = Vec<(Arc<Entrance>, Vec<BoundListener>)>;
 
-fn bind(config: &Arc<Config>, shards: usize) -> io::Result<Doors> {
+fn bind(config: &Arc<Config>, servers: &tls::Servers, shards: usize) -> io::Result<Doors> {
     let mut doors = Doors::new();
     for listener in &config.listeners {
         let clients = Arc::new(Clients::default());
@@ -191,6 +201,7 @@ fn bind(config: &Arc<Config>, shards: usize) -> io::Result<Doors> {
             let entrance = Arc::new(Entrance::new(
                 config.clone(),
                 listener.clone(),
+                servers.get(&listener.name).cloned(),
                 clients.clone(),
             ));
             doors.push((entrance, bind_patiently(*address, shards)?));
@@ -568,8 +579,22 @@ impl Plane {
         let old = self.shared.config();
         let plan = reload_plan(&old, &new);
         let new = Arc::new(plan.merged(&old, new));
+        let load = || {
+            let servers = tls::servers(&new, clock::wall())?;
+            let client = tls::Client::load(new.tls.ca_file.as_deref())?;
+            Ok::<_, tls::FileFault>((servers, client))
+        };
+        let (servers, client) = match load() {
+            Ok(loaded) => loaded,
+            Err(fault) => {
+                self.tell_reload(false, Vec::new(), vec![fault.to_string()]);
+                let right = "the old configuration and certificates stay in force";
+                return Response::error(fault.to_string(), right);
+            }
+        };
         self.shared.set_config(new.clone());
         self.shared.set_keys(Arc::new(keys));
+        self.shared.set_tls(Arc::new(client));
         self.shared.keys_bell.notify_one();
         self.logging.set_level(new.log.level);
         let providers = Arc::new(Providers::new(&new));
@@ -579,7 +604,8 @@ impl Plane {
                 .iter()
                 .find(|l| l.name == entrance.terms().listener.name)
             {
-                entrance.reload(new.clone(), listener.clone());
+                let tls = servers.get(&listener.name).cloned();
+                entrance.reload(new.clone(), listener.clone(), tls);
             }
         }
         for inbox in &self.shared.inboxes {

@@ -48,6 +48,7 @@ fn delivery(n: u64) -> DeliveryEvent {
             tls: Some(Tls {
                 version: "TLSv1.3".into(),
                 cipher: "TLS_AES_256_GCM_SHA384".into(),
+                verified: "authorities".into(),
             }),
         }),
         reply: Some(Reply {
@@ -79,6 +80,11 @@ fn kinds() -> Vec<EventKind> {
         client_address: Some("127.0.0.1".parse().unwrap()),
         client_helo: "app".into(),
         client_user: "u".into(),
+        client_tls: Some(Tls {
+            version: "TLSv1.2".into(),
+            cipher: "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256".into(),
+            verified: String::new(),
+        }),
         listener: "submission".into(),
     };
     let bare = DeliveryEvent {

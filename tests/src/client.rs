@@ -2,14 +2,19 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
+
+use rustls::ClientConfig;
+
+use crate::tls::Wire;
 
 /// How long a reply may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One connection.
 pub struct Client {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Wire>,
 }
 
 impl Client {
@@ -34,8 +39,30 @@ impl Client {
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
         Ok(Self {
-            stream: BufReader::new(stream),
+            stream: BufReader::new(Wire::Plain(stream)),
         })
+    }
+
+    /// TLS from here on.
+    ///
+    /// # Errors
+    /// When the handshake fails.
+    pub fn secure(self, config: Arc<ClientConfig>, name: &str) -> io::Result<Self> {
+        let wire = self.stream.into_inner().secure(config, name)?;
+        Ok(Self {
+            stream: BufReader::new(wire),
+        })
+    }
+
+    /// STARTTLS, the handshake, EHLO.
+    ///
+    /// # Panics
+    /// When one of them goes wrong.
+    pub fn start_tls(mut self, config: Arc<ClientConfig>, name: &str) -> Self {
+        self.command("STARTTLS").expect_code("220");
+        let mut client = self.secure(config, name).expect("a handshake");
+        client.command("EHLO client.test").expect_code("250");
+        client
     }
 
     /// Connects, reads the greeting, says EHLO.

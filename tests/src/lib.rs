@@ -32,6 +32,7 @@ pub mod receiver;
 pub mod scripted;
 pub mod server;
 pub mod suite;
+pub mod tls;
 
 /// Tries `probe` until it gives something or `seconds` have passed.
 pub fn eventually<T>(seconds: u64, mut probe: impl FnMut() -> Option<T>) -> Option<T> {

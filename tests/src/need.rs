@@ -23,6 +23,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("faketime", "faketime"),
     ("zstd", "zstd"),
     ("opendkim", "opendkim"),
+    ("openssl", "openssl"),
+    ("gnutls-cli", "gnutls-bin"),
     ("mkfs.ext4", "e2fsprogs"),
     ("setpriv", "util-linux"),
 ];

@@ -16,6 +16,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::tls::Wire;
+
 /// What it offers when nothing else is said.
 pub const EXTENSIONS: &[&str] = &[
     "PIPELINING",
@@ -65,6 +67,10 @@ pub struct Mail {
     pub content: Vec<u8>,
     /// It came with BDAT.
     pub bdat: bool,
+    /// It came over TLS.
+    pub tls: bool,
+    /// That went on from an earlier connection.
+    pub resumed: bool,
     /// The EHLO name of the client.
     pub hello: String,
     /// When its last byte was there.
@@ -130,6 +136,7 @@ struct Shared {
     most: AtomicUsize,
     sessions: AtomicUsize,
     lmtp: bool,
+    tls: Option<Arc<rustls::ServerConfig>>,
     stop: AtomicBool,
 }
 
@@ -160,18 +167,29 @@ impl Receiver {
         extensions: &[&str],
         answer: impl Fn(&str) -> Answer + Send + Sync + 'static,
     ) -> Self {
-        Self::run(address, extensions, false, answer)
+        Self::run(address, extensions, false, None, answer)
+    }
+
+    /// One at `address` that offers STARTTLS.
+    pub fn start_tls(
+        address: SocketAddr,
+        tls: Arc<rustls::ServerConfig>,
+        answer: impl Fn(&str) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        let extensions = [EXTENSIONS, &["STARTTLS"]].concat();
+        Self::run(address, &extensions, false, Some(tls), answer)
     }
 
     /// One that speaks LMTP: it answers the end of a message once for each recipient.
     pub fn start_lmtp(answer: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Self {
-        Self::run(([127, 0, 0, 1], 0).into(), EXTENSIONS, true, answer)
+        Self::run(([127, 0, 0, 1], 0).into(), EXTENSIONS, true, None, answer)
     }
 
     fn run(
         address: SocketAddr,
         extensions: &[&str],
         lmtp: bool,
+        tls: Option<Arc<rustls::ServerConfig>>,
         answer: impl Fn(&str) -> Answer + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind(address).expect("a free address");
@@ -187,6 +205,7 @@ impl Receiver {
             most: AtomicUsize::new(0),
             sessions: AtomicUsize::new(0),
             lmtp,
+            tls,
             stop: AtomicBool::new(false),
         });
         let accepting = shared.clone();
@@ -303,7 +322,8 @@ enum Then {
 
 struct Talk<'a> {
     shared: &'a Shared,
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Wire>,
+    tls: bool,
 }
 
 impl Talk<'_> {
@@ -351,7 +371,8 @@ fn talk(shared: &Shared, stream: TcpStream, session: usize) -> io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     let mut talk = Talk {
         shared,
-        stream: BufReader::new(stream),
+        stream: BufReader::new(Wire::Plain(stream)),
+        tls: false,
     };
     if !matches!(talk.answer("CONNECT", "220 receiver.test ESMTP")?, Then::Go) {
         return Ok(());
@@ -370,8 +391,11 @@ fn talk(shared: &Shared, stream: TcpStream, session: usize) -> io::Result<()> {
             .next()
             .unwrap_or_default()
             .to_ascii_uppercase();
+        let (tls, resumed) = (talk.tls, talk.stream.get_ref().is_resumed());
         let keep = |mail: &str, rcpt: &[String], content: Vec<u8>, bdat: bool| {
             let it = Mail {
+                tls,
+                resumed,
                 mail: mail.to_owned(),
                 rcpt: rcpt.to_vec(),
                 content,
@@ -396,11 +420,23 @@ fn talk(shared: &Shared, stream: TcpStream, session: usize) -> io::Result<()> {
                     .clone();
                 let mut usual = "250-receiver.test".to_owned();
                 for extension in extensions {
+                    if talk.tls && extension == "STARTTLS" {
+                        continue;
+                    }
                     usual.push_str(&format!("\n250-{extension}"));
                 }
                 let last = usual.rfind("250-").unwrap_or(0);
                 usual.replace_range(last..last + 4, "250 ");
                 talk.answer(&line, &usual)?
+            }
+            "STARTTLS" if shared.tls.is_some() && !talk.tls => {
+                let then = talk.answer(&line, "220 2.0.0 Go ahead")?;
+                if let (Then::Go, Some(config)) = (&then, &shared.tls) {
+                    let plain = talk.stream.into_inner();
+                    talk.stream = BufReader::new(plain.secured(config.clone())?);
+                    talk.tls = true;
+                }
+                then
             }
             "HELO" => {
                 hello = line.split(' ').nth(1).unwrap_or_default().to_owned();

@@ -304,8 +304,9 @@ pub struct Received<'a> {
     /// The recipient, where there is only one: more would tell each of the others
     /// (RFC 5321 7.2).
     pub recipient: Option<Mailbox<'a>>,
-    /// The TLS cipher suite (RFC 8314 4.3), such as `TLS_AES_256_GCM_SHA384`.
-    pub tls: Option<&'a str>,
+    /// The TLS cipher suite (RFC 8314 4.3) and the version, such as `TLS_AES_256_GCM_SHA384` and
+    /// `TLSv1.3`.
+    pub tls: Option<(&'a str, &'a str)>,
     /// When the message came.
     pub date: Date,
 }
@@ -340,9 +341,12 @@ impl Received<'_> {
             out.put_fmt(format_args!("{recipient}"))?;
             out.put(b">")?;
         }
-        if let Some(suite) = self.tls {
+        if let Some((suite, version)) = self.tls {
             out.put(b"\r\n\ttls ")?;
             put_name(&mut out, suite, utf8)?;
+            out.put(b" (")?;
+            put_name(&mut out, version, utf8)?;
+            out.put(b")")?;
         }
         out.put_fmt(format_args!(";\r\n\t{}\r\n", self.date))?;
         Ok(out.written())

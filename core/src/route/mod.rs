@@ -6,6 +6,7 @@
 pub mod address;
 pub mod mx;
 pub mod plan;
+pub mod tls;
 
 pub use mx::{FamilyOrder, FixedHost, MxLookup, Options, Step};
 pub use plan::{Fault, Plan, PlanHost, RouteError, SiteKey};

@@ -3,10 +3,10 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use crate::config::{self, Config, DEFAULT_PATH, EXAMPLE};
+use crate::config::{self, Config, DEFAULT_PATH, EXAMPLE, When};
 
 use super::{Failure, Outcome};
-use crate::net::clock;
+use crate::net::{clock, tls};
 use crate::sign::Keys;
 
 /// `courser check-config`
@@ -23,6 +23,9 @@ pub struct Args {
     pub options: bool,
 }
 
+/// A certificate that ends within so long is warned of: 14 days.
+const EXPIRES_SOON_S: i64 = 14 * 86_400;
+
 /// Checks, or prints the example.
 ///
 /// # Errors
@@ -33,9 +36,24 @@ pub fn run(args: Args, out: &mut dyn Write) -> Outcome {
     }
     let config = config::load(&args.file).map_err(Failure::from)?;
     let keys = Keys::load(&config.dkim)?;
+    let now = clock::wall();
+    let certificates = tls::Certificates::load(&config.tls.certificates, now)?;
+    tls::servers(&config, now)?;
+    tls::Client::load(config.tls.ca_file.as_deref())?;
     writeln!(out, "{}: right", args.file.display())?;
     summary(&config, out)?;
     signatures(&config, &keys, out)?;
+    for one in &certificates.all {
+        let (names, until) = (one.names.join(", "), When(one.not_after));
+        writeln!(out, "  speaks TLS as {names} until {until}")?;
+        if one.not_after.unix() - now.unix() < EXPIRES_SOON_S {
+            let file = one.file.display();
+            writeln!(
+                out,
+                "  warning: {file} expires soon; renew it, then send SIGHUP"
+            )?;
+        }
+    }
     if args.options {
         writeln!(out)?;
         for option in config.options() {

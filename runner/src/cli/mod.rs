@@ -34,6 +34,7 @@ use std::process::ExitCode;
 
 use crate::config::LoadError;
 use crate::control::ClientError;
+use crate::net::tls::FileFault;
 use crate::sign::KeyFaults;
 
 /// Exit codes, for `--help`.
@@ -81,6 +82,15 @@ impl From<KeyFaults> for Failure {
         Self {
             code: 3,
             message: faults.to_string(),
+        }
+    }
+}
+
+impl From<FileFault> for Failure {
+    fn from(fault: FileFault) -> Self {
+        Self {
+            code: 3,
+            message: fault.to_string(),
         }
     }
 }

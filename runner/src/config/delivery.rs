@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use courser_core::route::tls::Level;
 use courser_core::traffic::bucket::Rate;
 
 use super::egress::{name_of, names};
@@ -225,6 +226,8 @@ pub struct Provider {
     pub domains: Vec<DomainPattern>,
     /// What each lane toward it may do; what isn't said is as in `[delivery.limits]`.
     pub limits: LaneLimits,
+    /// How much TLS mail to it wants; `None`: nothing is said here.
+    pub tls: Option<Level>,
 }
 
 impl Provider {
@@ -238,6 +241,7 @@ impl Provider {
                 mx: s.get("mx", Vec::new()),
                 domains: s.get("domains", Vec::new()),
                 limits: LaneLimits::read(s.section("limits"), default),
+                tls: s.optional("tls"),
             };
             for (i, suffix) in provider.mx.iter().enumerate() {
                 if let Some(other) = all.iter().find(|p| p.mx.contains(suffix)) {
@@ -276,6 +280,10 @@ pub struct Route {
     pub mx: bool,
     /// Whether the hosts speak LMTP.
     pub lmtp: bool,
+    /// How much TLS its hosts want; `None`: nothing is said here.
+    pub tls: Option<Level>,
+    /// Whether its hosts speak TLS from the first byte (RFC 8314 3), as on port 465.
+    pub implicit_tls: bool,
 }
 
 impl Route {
@@ -295,7 +303,13 @@ impl Route {
                 to: to.unwrap_or_default(),
                 mx: s.get("mx", false),
                 lmtp: s.get("lmtp", false),
+                tls: s.optional("tls"),
+                implicit_tls: s.get("implicit_tls", false),
             };
+            if route.implicit_tls && route.tls == Some(Level::Off) {
+                let what = "the route's hosts speak nothing but TLS";
+                s.wrong("tls", what, "leave it out, or set implicit_tls = false");
+            }
             if route.to.is_empty() && s.has("to") && s.is_empty_list("to") {
                 s.wrong("to", "the list is empty", "name at least one host");
             }

@@ -4,6 +4,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use courser_core::route::tls::Level;
+
 use super::names::{HostName, Name, words};
 use super::tree::{Section, Setting};
 use super::units::Percent;
@@ -17,6 +19,8 @@ pub struct Source {
     pub address: Option<IpAddr>,
     /// The name it says in EHLO; the address's PTR should say the same.
     pub ehlo: HostName,
+    /// How much TLS mail from it wants; `None`: nothing is said here.
+    pub tls: Option<Level>,
 }
 
 impl Source {
@@ -28,6 +32,7 @@ impl Source {
                 name,
                 address: s.optional("address"),
                 ehlo: s.get("ehlo", hostname.clone()),
+                tls: s.optional("tls"),
             };
             if let Some(ip) = read.address
                 && (ip.is_unspecified() || ip.is_multicast())
@@ -197,6 +202,8 @@ pub struct Stream {
     /// What becomes of mail that no key aligned with its From signs, or whose sender's SPF leaves
     /// out a source of its pool.
     pub require_alignment: Alignment,
+    /// How much TLS its mail wants; `None`: nothing is said here.
+    pub tls: Option<Level>,
 }
 
 impl Stream {
@@ -211,6 +218,7 @@ impl Stream {
                 retry: Retry::read(s.section("retry")),
                 delay_dsn_after: s.get("delay_dsn_after", Some(Duration::from_secs(4 * 3600))),
                 require_alignment: s.get("require_alignment", Alignment::Off),
+                tls: s.optional("tls"),
             };
             s.finish();
             all.push(read);

@@ -1,6 +1,7 @@
 //! `[[listener]]`: where mail comes in, from whom, and with which tags.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use courser_core::traffic::bucket::Rate;
@@ -8,6 +9,7 @@ use courser_core::traffic::bucket::Rate;
 use super::delivery::Route;
 use super::egress::{Pool, Stream};
 use super::names::{DomainPattern, HostName, Name, Network, words};
+use super::tls::ListenerTls;
 use super::tree::Section;
 use super::units::ByteSize;
 
@@ -75,6 +77,13 @@ pub struct Listener {
     pub smtputf8: bool,
     /// Offer DSN (RFC 3461).
     pub dsn: bool,
+    /// When it speaks TLS, with the server's certificates.
+    pub tls: ListenerTls,
+    /// Take no mail in plaintext.
+    pub require_tls: bool,
+    /// Authorities in PEM: clients may show a certificate that one of them signed. `None`: nobody is
+    /// asked for one.
+    pub client_ca: Option<PathBuf>,
     /// Tenant of mail that says no other.
     pub tenant: Name,
     /// Campaign of mail that says no other.
@@ -84,6 +93,16 @@ pub struct Listener {
     /// Pool of mail that says no other, a position in [`super::Config::pools`]; `None`: the
     /// stream's.
     pub pool: Option<usize>,
+}
+
+/// What else the configuration has that listeners refer to.
+pub(super) struct There<'a> {
+    pub hostname: &'a HostName,
+    pub pools: &'a [Pool],
+    pub streams: &'a [Stream],
+    pub routes: &'a [Route],
+    /// Whether there is a certificate.
+    pub certificates: bool,
 }
 
 impl Listener {
@@ -97,27 +116,23 @@ impl Listener {
         self.inbound_domains.iter().any(|d| d.matches(domain))
     }
 
-    pub(super) fn read_all(
-        sections: Vec<Section<'_, '_>>,
-        hostname: &HostName,
-        pools: &[Pool],
-        streams: &[Stream],
-        routes: &[Route],
-    ) -> Vec<Self> {
+    pub(super) fn read_all(sections: Vec<Section<'_, '_>>, there: &There<'_>) -> Vec<Self> {
         let mut all: Vec<Self> = Vec::new();
         for s in sections {
-            let read = Self::read(s, hostname, (pools, streams, routes), &all);
+            let read = Self::read(s, there, &all);
             all.push(read);
         }
         all
     }
 
-    fn read(
-        mut s: Section<'_, '_>,
-        hostname: &HostName,
-        (pools, streams, routes): (&[Pool], &[Stream], &[Route]),
-        before: &[Self],
-    ) -> Self {
+    fn read(mut s: Section<'_, '_>, there: &There<'_>, before: &[Self]) -> Self {
+        let There {
+            hostname,
+            pools,
+            streams,
+            routes,
+            certificates,
+        } = *there;
         let name = s.get("name", Name::default_name());
         if !s.has_problems() && before.iter().any(|l| l.name == name) {
             let what = format!("there is another listener {:?}", &*name);
@@ -188,6 +203,15 @@ impl Listener {
             chunking: s.get("chunking", true),
             smtputf8: s.get("smtputf8", true),
             dsn: s.get("dsn", true),
+            tls: s.get(
+                "tls",
+                match certificates {
+                    true => ListenerTls::StartTls,
+                    false => ListenerTls::Off,
+                },
+            ),
+            require_tls: s.get("require_tls", false),
+            client_ca: s.optional("client_ca"),
             tenant: s.get("tenant", Name::default_name()),
             campaign: s.optional("campaign"),
             stream: s.reference("stream", "stream", &stream_names, 0),
@@ -196,6 +220,27 @@ impl Listener {
                 name.and_then(|n| s.position("pool", "pool", &pool_names, &n))
             },
         };
+        if read.tls != ListenerTls::Off && !certificates {
+            s.wrong(
+                "tls",
+                "there is no certificate",
+                "write [[tls.certificate]] with file = \"….pem\" and key = \"….pem\"",
+            );
+        }
+        if read.tls == ListenerTls::Off {
+            for (key, set) in [
+                ("require_tls", read.require_tls),
+                ("client_ca", read.client_ca.is_some()),
+            ] {
+                if set {
+                    s.wrong(
+                        key,
+                        "this listener speaks no TLS",
+                        "set tls = \"starttls\" or \"implicit\"",
+                    );
+                }
+            }
+        }
         for (key, what, list) in [
             (
                 "relay_networks",

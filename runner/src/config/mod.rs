@@ -17,6 +17,7 @@ mod names;
 mod problem;
 mod reload;
 mod server;
+mod tls;
 mod tree;
 mod units;
 
@@ -38,6 +39,7 @@ pub use names::{DomainName, DomainPattern, EmailAddress, Host, HostName, Name, N
 pub use problem::{Problem, Problems};
 pub use reload::{Change, ReloadPlan, reload_plan};
 pub use server::{Events, Limits, Log, LogFormat, LogLevel, SHARDS_MAX, Server, Spool};
+pub use tls::{Certificate, DomainTls, ListenerTls, Tls, TlsVersion};
 pub use tree::Option_;
 pub use units::{ByteSize, Percent, parse_duration, show_duration};
 
@@ -78,6 +80,8 @@ pub struct Config {
     pub streams: Vec<Stream>,
     /// `[dkim]`
     pub dkim: Dkim,
+    /// `[tls]`
+    pub tls: Tls,
     /// `[delivery]`
     pub delivery: Delivery,
     /// `[[provider]]`
@@ -140,8 +144,16 @@ impl Config {
         let pools = Pool::read_all(root.sections_or_default("pool"), &sources);
         let streams = Stream::read_all(root.sections_or_default("stream"), &pools);
         let routes = Route::read_all(root.sections("route"));
+        let tls = Tls::read(root.section("tls"));
         let listeners = root.sections_or_default("listener");
-        let listeners = Listener::read_all(listeners, &hostname, &pools, &streams, &routes);
+        let there = listener::There {
+            hostname: &hostname,
+            pools: &pools,
+            streams: &streams,
+            routes: &routes,
+            certificates: !tls.certificates.is_empty(),
+        };
+        let listeners = Listener::read_all(listeners, &there);
         let dkim = Dkim::read(root.section("dkim"));
         let delivery = Delivery::read(root.section("delivery"));
         let providers = Provider::read_all(root.sections("provider"), &delivery.limits);
@@ -163,6 +175,7 @@ impl Config {
             pools,
             streams,
             dkim,
+            tls,
             delivery,
             providers,
             routes,

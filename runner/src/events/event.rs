@@ -11,6 +11,7 @@ use courser_core::feedback::verdict::{self, Class, Scope};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::control::{DeliverySelector, MessageId};
+use crate::net::tls::Facts;
 use crate::spool::EnvelopeView;
 
 /// A point in time, milliseconds since 1970; RFC 3339 with milliseconds in JSON.
@@ -97,6 +98,8 @@ pub enum EventKind {
     Throttled(Box<Throttled>),
     /// A delivery session ended, or could not begin.
     Connection(Box<Connection>),
+    /// There is no TLS with a host that should have it.
+    TlsFailed(Box<TlsFailed>),
     /// The spool takes no messages, or takes them again.
     Spool {
         /// `open`, `nearly-full`, `trouble`, `failed`.
@@ -221,6 +224,9 @@ pub struct Client {
     /// Who it authenticated as.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub client_user: String,
+    /// How its session was encrypted; `None`: not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_tls: Option<Tls>,
     /// The listener it came to.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub listener: String,
@@ -264,6 +270,38 @@ pub struct Tls {
     pub version: String,
     /// Cipher suite.
     pub cipher: String,
+    /// By whom the other side was found to be the right one: `authorities`. Empty: it may be anyone.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub verified: String,
+}
+
+impl From<&Facts> for Tls {
+    fn from(facts: &Facts) -> Self {
+        Self {
+            version: facts.version.to_owned(),
+            cipher: facts.cipher.clone(),
+            verified: String::new(),
+        }
+    }
+}
+
+/// There is no TLS with a host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TlsFailed {
+    /// On which lane.
+    #[serde(flatten)]
+    pub lane: Lane,
+    /// With whom.
+    #[serde(flatten)]
+    pub peer: Peer,
+    /// How much TLS was wanted.
+    pub level: Cow<'static, str>,
+    /// What went wrong: a result type of RFC 8460 4.3.
+    pub result: Cow<'static, str>,
+    /// The same in words.
+    pub cause: String,
+    /// Mail goes to the host in plaintext now.
+    pub plaintext: bool,
 }
 
 /// What the other side answered.
@@ -594,6 +632,9 @@ impl Event {
                     + lane(&e.lane)
                     + e.peer.peer_host.len()
                     + e.reply.as_ref().map_or(0, reply)
+            }
+            EventKind::TlsFailed(e) => {
+                size_of::<TlsFailed>() + lane(&e.lane) + e.peer.peer_host.len() + e.cause.len()
             }
             EventKind::Damage(e) => size_of::<Damage>() + e.path.len(),
             EventKind::Reloaded {

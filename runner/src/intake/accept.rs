@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::draft::Flaw;
 use crate::config::Listener;
 use crate::net::clock;
+use crate::net::tls::Facts;
 use crate::shard::Shard;
 use crate::shard::keep::NotKept;
 use crate::spool::{
@@ -63,7 +64,7 @@ fn refused(why: &RefusedWhy) -> Flaw {
 /// When it could not be kept; then nothing of it is.
 pub async fn accept(
     shard: &Rc<Shard>,
-    listener: &Listener,
+    (listener, tls): (&Listener, Option<&Facts>),
     fields: &mut EnvelopeFields,
     body: Bytes,
     hold: Option<&str>,
@@ -93,7 +94,12 @@ pub async fn accept(
         NotKept::Failed(_) => flaw(451, (4, 3, 0), "Storage trouble here, try again later"),
     })?;
     let commit = clock::now().since(began);
-    shard.tell_received(&envelope.view(), &listener.name, commit);
+    shard.tell_received(
+        &envelope.view(),
+        &listener.name,
+        tls.map(Into::into),
+        commit,
+    );
     if let Some(why) = hold {
         shard.tell_held_from_the_start(envelope.view(), why);
     }

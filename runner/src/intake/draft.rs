@@ -16,6 +16,7 @@ use courser_core::time::Wall;
 
 use crate::config::{Alignment, Config, Listener};
 use crate::control::MessageId;
+use crate::net::tls::Facts;
 use crate::sign::Keys;
 use crate::sign::alignment::Claim;
 use crate::spool::{DeliverUntil, EnvelopeFields, RecipientFields};
@@ -47,6 +48,8 @@ pub struct Origin {
     pub with: With,
     /// Whether its mail goes out to anyone.
     pub trusted: bool,
+    /// Its TLS.
+    pub tls: Option<Facts>,
 }
 
 /// A message that is not complete.
@@ -229,7 +232,7 @@ impl Draft {
             },
             id: &id,
             recipient: single,
-            tls: None,
+            tls: origin.tls.as_ref().map(|tls| (&*tls.cipher, tls.version)),
             date: Date::utc(Wall::from_unix((self.fields.received_ms / 1000) as i64)),
         };
         let mut line = [0; RECEIVED_BYTES_MAX];
@@ -503,6 +506,7 @@ mod tests {
 
     fn origin(trusted: bool) -> Origin {
         Origin {
+            tls: None,
             client: "192.0.2.9".parse().unwrap(),
             helo: "client.example".to_owned(),
             with: With::default(),

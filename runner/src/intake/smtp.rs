@@ -22,11 +22,11 @@ use super::accept;
 use super::clients::{Admission, Clients};
 use super::draft::{Draft, Flaw, Origin};
 use super::inbound::{self, Arrival};
-use crate::config::{Alignment, Config, Listener, ListenerKind};
+use crate::config::{Alignment, Config, Listener, ListenerKind, ListenerTls};
 use crate::control::MessageId;
 use crate::events::{self, Client, Refused};
-use crate::net::op::Receive;
 use crate::net::tcp::{Listener as Socket, Stream};
+use crate::net::tls::{self, Conn, Fault, Receive};
 use crate::net::{clock, ring};
 use crate::queue::Queue;
 use crate::shard::Shard;
@@ -44,6 +44,8 @@ const HOLD_S_MAX: u32 = 30 * 86_400;
 const PROXY_TIMEOUT: Duration = Duration::from_secs(10);
 /// A wait without a deadline is looked at again after this.
 const NO_DEADLINE: Duration = Duration::from_secs(3600);
+/// A TLS handshake has so long.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 /// After the last reply the client has so long to take it and close.
 const LINGER: Duration = Duration::from_secs(2);
 /// And what it sends meanwhile is thrown away up to so many bytes.
@@ -64,13 +66,20 @@ pub struct Terms {
     pub listener: Listener,
     /// The machine's options made of it.
     pub options: server::Options,
+    /// Its TLS, if it speaks any.
+    pub tls: Option<Arc<tls::Server>>,
 }
 
 impl Entrance {
     /// An entrance for `listener`, which is one of `config`'s.
-    pub fn new(config: Arc<Config>, listener: Listener, clients: Arc<Clients>) -> Self {
+    pub fn new(
+        config: Arc<Config>,
+        listener: Listener,
+        tls: Option<Arc<tls::Server>>,
+        clients: Arc<Clients>,
+    ) -> Self {
         Self {
-            terms: RwLock::new(Arc::new(Terms::new(config, listener))),
+            terms: RwLock::new(Arc::new(Terms::new(config, listener, tls))),
             clients,
         }
     }
@@ -84,14 +93,14 @@ impl Entrance {
     }
 
     /// Another configuration for sessions that begin from now on.
-    pub fn reload(&self, config: Arc<Config>, listener: Listener) {
+    pub fn reload(&self, config: Arc<Config>, listener: Listener, tls: Option<Arc<tls::Server>>) {
         *self.terms.write().unwrap_or_else(PoisonError::into_inner) =
-            Arc::new(Terms::new(config, listener));
+            Arc::new(Terms::new(config, listener, tls));
     }
 }
 
 impl Terms {
-    fn new(config: Arc<Config>, listener: Listener) -> Self {
+    fn new(config: Arc<Config>, listener: Listener, tls: Option<Arc<tls::Server>>) -> Self {
         let mut options = server::Options::new(&listener.hostname)
             .expect("a checked host name can stand in a greeting");
         options.lmtp = listener.kind == ListenerKind::Lmtp;
@@ -100,6 +109,8 @@ impl Terms {
         options.offer.smtputf8 = listener.smtputf8;
         options.offer.dsn = listener.dsn;
         options.offer.future_release = Some(HOLD_S_MAX);
+        options.offer.starttls = tls.is_some() && listener.tls == ListenerTls::StartTls;
+        options.require_tls = listener.require_tls;
         options.greeting_delay = listener.greeting_delay;
         if !listener.greeting_delay.is_zero() {
             options.early_talker = server::EarlyTalker::Refuse;
@@ -115,6 +126,7 @@ impl Terms {
             config,
             listener,
             options,
+            tls,
         }
     }
 }
@@ -168,6 +180,7 @@ async fn visit(shard: Rc<Shard>, entrance: Arc<Entrance>, stream: Stream) {
                 ..With::default()
             },
             trusted: terms.listener.relays_for(client),
+            tls: None,
         },
         machine: Session::new(clock::now(), SharedTerms(terms.clone())),
         admission: None,
@@ -177,7 +190,7 @@ async fn visit(shard: Rc<Shard>, entrance: Arc<Entrance>, stream: Stream) {
         shard: shard.clone(),
         entrance,
         terms,
-        stream,
+        stream: Conn::new(stream),
     };
     match admitted {
         Ok(admission) => visitor.admission = Some(admission),
@@ -196,6 +209,16 @@ async fn visit(shard: Rc<Shard>, entrance: Arc<Entrance>, stream: Stream) {
         let _ = visitor
             .machine
             .handle(clock::now(), Input::RefuseAndClose(reply));
+    }
+    if visitor.terms.listener.tls == ListenerTls::Implicit {
+        // Who may not come in gets no handshake for it.
+        if inside.is_none() || visitor.admission.is_none() {
+            return visitor.stream.abort();
+        }
+        let heard = std::mem::take(&mut input);
+        if !visitor.shake_hands(heard, None).await {
+            return;
+        }
     }
     visitor.converse(input).await;
 }
@@ -273,7 +296,7 @@ struct Visitor {
     shard: Rc<Shard>,
     entrance: Arc<Entrance>,
     terms: Arc<Terms>,
-    stream: Stream,
+    stream: Conn,
     machine: Session<SharedTerms>,
     origin: Origin,
     admission: Option<Admission>,
@@ -337,8 +360,15 @@ impl Visitor {
                     }
                 },
                 Output::StartTls => {
-                    // Not offered, so the machine never gets here.
-                    let _ = self.machine.handle(clock::now(), Input::Closed);
+                    if !self.say(&mut said).await {
+                        break;
+                    }
+                    let heard = input.split_off(read_to);
+                    input.clear();
+                    read_to = 0;
+                    if !self.shake_hands(heard, receiving.take()).await {
+                        let _ = self.machine.handle(clock::now(), Input::Closed);
+                    }
                 }
                 Output::Wait(deadline) => {
                     if !self.say(&mut said).await {
@@ -389,9 +419,42 @@ impl Visitor {
         }
     }
 
+    /// The TLS handshake; `false` when there is none, and the connection is over.
+    async fn shake_hands(&mut self, heard: Vec<u8>, receiving: Option<Pin<Box<Receive>>>) -> bool {
+        let Some(server) = self.terms.tls.clone() else {
+            self.stream.abort();
+            return false;
+        };
+        let limit = self.terms.listener.command_timeout.min(HANDSHAKE_TIMEOUT);
+        let shaking = Box::pin(self.stream.start_server(&server, heard, receiving));
+        let fault = match tokio::time::timeout(limit, shaking).await {
+            Ok(Ok(())) => {
+                self.origin.tls = self.stream.facts().cloned();
+                self.origin.with.tls = true;
+                self.answer(Input::TlsEstablished);
+                return true;
+            }
+            Ok(Err(fault)) => fault,
+            Err(_) => Fault::silent(limit),
+        };
+        self.stream.abort();
+        self.shard.tell_refused(Refused {
+            client: self.client(),
+            sender: None,
+            recipient: None,
+            cause: fault.text,
+            reply: events::Reply {
+                stage: "tls".into(),
+                ..events::Reply::default()
+            },
+        });
+        false
+    }
+
     /// Says that nothing more comes, and reads what the client still sends: closing a socket with
     /// bytes unread resets the connection, which may destroy the last reply on its way.
     async fn part(&self, mut receiving: Option<Pin<Box<Receive>>>) {
+        let _ = tokio::time::timeout(LINGER, self.stream.say_goodbye()).await;
         self.stream.finish();
         let ends = clock::now() + LINGER;
         let mut buffer = Vec::with_capacity(COMMAND_BUFFER_BYTES);
@@ -447,15 +510,20 @@ impl Visitor {
         self.answer(Input::Refuse(refusal));
     }
 
+    fn client(&self) -> Client {
+        Client {
+            client_address: Some(self.origin.client),
+            client_helo: self.origin.helo.clone(),
+            client_user: String::new(),
+            client_tls: self.origin.tls.as_ref().map(Into::into),
+            listener: self.terms.listener.name.to_string(),
+        }
+    }
+
     fn note_refusal(&self, stage: &'static str, refusal: &Reply<'_>, recipient: Option<String>) {
         let text = String::from_utf8_lossy(refusal.text).into_owned();
         self.shard.tell_refused(Refused {
-            client: Client {
-                client_address: Some(self.origin.client),
-                client_helo: self.origin.helo.clone(),
-                client_user: String::new(),
-                listener: self.terms.listener.name.to_string(),
-            },
+            client: self.client(),
             sender: self.draft.as_ref().map(|d| d.fields.sender.clone()),
             recipient,
             cause: text.clone(),
@@ -633,7 +701,7 @@ impl Visitor {
         let listener = &self.terms.listener;
         accept::accept(
             &self.shard,
-            listener,
+            (listener, self.origin.tls.as_ref()),
             &mut draft.fields,
             body,
             hold.as_deref(),

@@ -1,4 +1,4 @@
-//! The only place that names tokio-uring, io-uring and the clock.
+//! The only place that names tokio-uring, io-uring, rustls and the clock.
 //!
 //! | file | gives |
 //! |---|---|
@@ -6,6 +6,7 @@
 //! | [`ring`] | one thread's io_uring runtime and its tasks |
 //! | [`op`] | single operations on a descriptor: connect, receive, send, accept |
 //! | [`tcp`] | streams and listeners made of them |
+//! | [`tls`] | TLS over streams |
 //! | [`udp`] | datagram sockets |
 //!
 //! An operation that was submitted is never forgotten: dropping its future leaves the buffer and
@@ -16,4 +17,5 @@ pub mod clock;
 pub mod op;
 pub mod ring;
 pub mod tcp;
+pub mod tls;
 pub mod udp;

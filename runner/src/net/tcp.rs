@@ -18,6 +18,7 @@ pub const LISTEN_BACKLOG: i32 = 1024;
 ///
 /// [`receive`](Self::receive) and [`send`](Self::send) may be under way at the same time. After
 /// [`abort`](Self::abort) both complete with an error or the end of the stream.
+#[derive(Clone)]
 pub struct Stream {
     fd: SharedFd,
     peer: SocketAddr,

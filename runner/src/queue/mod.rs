@@ -19,6 +19,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use courser_core::mail::address::{Domain, Mailbox};
+use courser_core::route::tls::Level;
 use courser_core::time::Instant;
 use courser_core::traffic::scheduler::{
     CampaignId, Class, DeliveryId, DestId, LaneView, Misuse, New, PoolId, Report, Scheduler,
@@ -33,6 +34,16 @@ use self::sites::Sites;
 use crate::config::{Config, Name};
 use crate::route::Routed;
 use crate::session::transaction::Leased;
+use crate::spool::EnvelopeView;
+
+/// Stands between a domain and a level; no domain has it.
+const MARK: char = '\u{1}';
+const LEVELS: [Level; 4] = [
+    Level::Off,
+    Level::Opportunistic,
+    Level::Required,
+    Level::Verified,
+];
 
 /// A delivery on its way into a shard.
 #[derive(Clone)]
@@ -163,6 +174,31 @@ impl Queue {
         }
     }
 
+    /// What a recipient of this message is queued under: its domain, and behind a mark how much TLS
+    /// the message wants, so that mail that wants more has lanes of its own.
+    pub fn dest_key(config: &Config, view: &EnvelopeView<'_>, address: &str) -> String {
+        let mut key = Self::domain(address);
+        let of_stream = config
+            .stream_named(view.stream())
+            .and_then(|s| config.streams[s].tls);
+        if let Some(level) = of_stream {
+            key.push(MARK);
+            key.push_str(level.word());
+        }
+        key
+    }
+
+    /// The domain and the level of a [`dest_key`](Self::dest_key).
+    pub fn split_key(key: &str) -> (&str, Option<Level>) {
+        match key.split_once(MARK) {
+            None => (key, None),
+            Some((domain, word)) => {
+                let mut levels = LEVELS.into_iter();
+                (domain, levels.find(|level| level.word() == word))
+            }
+        }
+    }
+
     /// Puts a delivery into the scheduler.
     ///
     /// # Errors
@@ -178,7 +214,7 @@ impl Queue {
         let address = view
             .recipient(entry.recipient as usize)
             .map_or("", |r| r.address);
-        let domain = Self::domain(address);
+        let domain = Self::dest_key(config, &view, address);
         let (known, site_of, scheduler) = (&mut self.known, &mut self.site_of, &mut self.scheduler);
         let dest = self.domains.take(&domain, |old| {
             known.remove(&old);
@@ -329,9 +365,18 @@ impl Queue {
         !before
     }
 
-    /// The name of a destination.
-    pub fn domain_name(&self, dest: DestId) -> Arc<str> {
+    /// The [`dest_key`](Self::dest_key) of a destination.
+    pub fn key_of(&self, dest: DestId) -> Arc<str> {
         self.domains.name(dest.0)
+    }
+
+    /// The domain of a destination.
+    pub fn domain_name(&self, dest: DestId) -> Arc<str> {
+        let key = self.key_of(dest);
+        match Self::split_key(&key) {
+            (_, None) => key,
+            (domain, Some(_)) => Arc::from(domain),
+        }
     }
 
     /// What is known of a domain that isn't in the lanes of this shard.
@@ -339,9 +384,9 @@ impl Queue {
         self.known.get(&dest.0)
     }
 
-    /// The same by name, as long as it holds.
-    pub fn known_elsewhere(&self, domain: &str, now: Instant) -> Option<(usize, Routed)> {
-        let number = self.domains.number(domain)?;
+    /// The same by its key, as long as it holds.
+    pub fn known_elsewhere(&self, key: &str, now: Instant) -> Option<(usize, Routed)> {
+        let number = self.domains.number(key)?;
         match self.known.get(&number)? {
             Known::Elsewhere {
                 shard,
@@ -391,9 +436,9 @@ impl Queue {
         self.scheduler.lane_view(lane)
     }
 
-    /// The number of a domain that something in the queue has.
-    pub fn dest(&self, domain: &str) -> Option<DestId> {
-        self.domains.number(domain).map(DestId)
+    /// The number of a destination that something in the queue has, by its key.
+    pub fn dest(&self, key: &str) -> Option<DestId> {
+        self.domains.number(key).map(DestId)
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use courser_core::route::Plan;
+use courser_core::route::tls::Level;
 use courser_core::traffic::provider::{BUILTIN_PROVIDERS, Differs, Providers as Known, Rule};
 use courser_core::traffic::retry::{Schedule, Waits};
 use courser_core::traffic::scheduler::{Counts, Limits};
@@ -49,6 +50,8 @@ pub struct Provider {
     pub name: Arc<str>,
     /// Limits of each lane toward it.
     pub limits: Limits,
+    /// How much TLS mail to it wants; `None`: nobody says.
+    pub tls: Option<Level>,
 }
 
 /// The configuration's providers, before the built-in ones.
@@ -93,6 +96,11 @@ impl Providers {
             .map(|p| Provider {
                 name: p.name.as_str().into(),
                 limits: p.limits.apply(&default),
+                tls: config
+                    .providers
+                    .iter()
+                    .find(|c| c.name.eq_ignore_ascii_case(p.name.as_str()))
+                    .and_then(|c| c.tls),
             })
             .collect();
         let position = |name: &str| all.iter().position(|p| p.name.eq_ignore_ascii_case(name));

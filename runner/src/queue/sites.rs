@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use courser_core::route::tls::Level;
 use courser_core::route::{Plan, SiteKey};
 use courser_core::traffic::scheduler::{GateId, Limits, SiteId};
 
@@ -21,6 +22,10 @@ pub struct Site {
     pub provider: Option<Arc<str>>,
     /// Its hosts speak LMTP.
     pub lmtp: bool,
+    /// How much TLS is wanted toward it; `None`: nobody says.
+    pub tls: Option<Level>,
+    /// TLS from the first byte.
+    pub implicit_tls: bool,
     /// Whose limits it is under.
     pub gate: GateId,
 }
@@ -35,6 +40,9 @@ pub struct Learned {
     pub limits: Option<Limits>,
 }
 
+/// What makes two domains' sites one: mail for both may go over one connection.
+type Key = (SiteKey, Option<Arc<str>>, bool, Option<Level>, bool);
+
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Gate {
     Provider(Arc<str>),
@@ -46,7 +54,7 @@ enum Gate {
 pub struct Sites {
     providers: Arc<Providers>,
     sites: Vec<Site>,
-    by_key: HashMap<(SiteKey, Option<Arc<str>>, bool), u32>,
+    by_key: HashMap<Key, u32>,
     gates: HashMap<Gate, u32>,
 }
 
@@ -78,9 +86,11 @@ impl Sites {
         (key.get() % shards.max(1) as u128) as usize
     }
 
-    /// Takes a domain's route in.
-    pub fn learn(&mut self, _config: &Config, domain: &str, routed: &Routed) -> Learned {
+    /// Takes a domain's route in; `tls` is what its mail itself wants.
+    pub fn learn(&mut self, domain: &str, routed: &Routed, tls: Option<Level>) -> Learned {
         let provider = self.providers.of(domain, &routed.plan);
+        let of_provider = provider.and_then(|p| p.tls);
+        let tls = [tls, routed.tls, of_provider].into_iter().flatten().max();
         let (gate_key, limits) = match &provider {
             Some(p) => (Gate::Provider(p.name.clone()), Some(p.limits)),
             None => (Gate::Site(routed.plan.site), None),
@@ -93,9 +103,17 @@ impl Sites {
             name: short_name(&routed.plan),
             provider: provider.clone(),
             lmtp: routed.lmtp,
+            tls,
+            implicit_tls: routed.implicit_tls,
             gate,
         };
-        let key = (routed.plan.site, provider, routed.lmtp);
+        let key = (
+            routed.plan.site,
+            provider,
+            routed.lmtp,
+            tls,
+            routed.implicit_tls,
+        );
         let number = match self.by_key.get(&key) {
             Some(&number) => {
                 self.sites[number as usize] = site;

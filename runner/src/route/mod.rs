@@ -12,6 +12,7 @@ use std::sync::Arc;
 use courser_core::dns::{Name, Question};
 use courser_core::limits::MX_HOSTS_MAX;
 use courser_core::mail::address::Domain;
+use courser_core::route::tls::Level;
 use courser_core::route::{
     FamilyOrder, Fault, FixedHost, MxLookup, Options, Plan, RouteError, Step,
 };
@@ -28,6 +29,10 @@ pub struct Routed {
     pub plan: Arc<Plan>,
     /// They speak LMTP.
     pub lmtp: bool,
+    /// How much TLS the configuration wants for the domain or its route.
+    pub tls: Option<Level>,
+    /// They speak TLS from the first byte.
+    pub implicit_tls: bool,
 }
 
 /// The options of the core's rules, from the configuration; `own_addresses` are those that the
@@ -88,6 +93,7 @@ impl Router {
     pub async fn route(&self, domain: &str, seed: u64) -> Result<Routed, RouteError> {
         let ascii = Name::from_domain(domain).map(|n| n.as_str().to_owned());
         let key = ascii.as_deref().unwrap_or(domain);
+        let of_domain = self.config.tls.of_domain(key);
         let Some(route) = self.config.route_for(key) else {
             let lookup = match Domain::parse(domain) {
                 Ok(parsed) => MxLookup::new(parsed, self.options.clone(), seed),
@@ -98,6 +104,8 @@ impl Router {
             return Ok(Routed {
                 plan: Arc::new(plan),
                 lmtp: false,
+                tls: of_domain,
+                implicit_tls: false,
             });
         };
         let plan = if route.mx {
@@ -108,6 +116,8 @@ impl Router {
         Ok(Routed {
             plan: Arc::new(plan),
             lmtp: route.lmtp,
+            tls: of_domain.max(route.tls),
+            implicit_tls: route.implicit_tls,
         })
     }
 

@@ -8,16 +8,19 @@ use std::time::Duration;
 use courser_core::feedback::verdict::Cause as LocalCause;
 use courser_core::feedback::verdict::{Stage, Verdict};
 use courser_core::route::Plan;
-use courser_core::smtp::client::{self, Event, Failure, Options, State, TlsMode};
+use courser_core::route::tls::Level;
+use courser_core::smtp::client::{self, Cause, Event, Failure, Options, State, TlsMode};
 use courser_core::smtp::extension::Capabilities;
 use tokio::sync::Notify;
 
 use super::link::{Link, Paused};
 use super::transaction::Transactions;
 use super::{LaneTask, failure_verdict};
+use crate::events;
 use crate::feedback::settle::Said;
 use crate::net::clock;
 use crate::net::tcp::Stream;
+use crate::net::tls::{Conn, Fault, FaultKind, Trust};
 use crate::shard::Shard;
 
 /// Who is at the other end.
@@ -33,6 +36,8 @@ pub struct Peer {
     pub connect: Duration,
     /// What it offers.
     pub capabilities: Capabilities,
+    /// How the connection is encrypted; `None`: not.
+    pub tls: Option<events::Tls>,
 }
 
 /// No host of the plan takes us now.
@@ -99,7 +104,7 @@ pub async fn establish(
                 tried += 1;
             }
             let host = host.name.clone();
-            match reach(shard, task, host.clone(), address).await {
+            match reach_or_fall_back(shard, task, host.clone(), address).await {
                 Ok(done) => {
                     shard.host_alive(address);
                     return Ok(done);
@@ -123,6 +128,42 @@ pub async fn establish(
 struct Trouble {
     unreachable: Unreachable,
     host_is_dead: bool,
+    /// There is no TLS with it.
+    tls: Option<Fault>,
+}
+
+/// Connects to one address. Where its TLS is broken and plaintext is allowed, it is spoken to in
+/// plaintext (RFC 7435), for a while without trying.
+async fn reach_or_fall_back(
+    shard: &Rc<Shard>,
+    task: &LaneTask,
+    host: Arc<str>,
+    address: SocketAddr,
+) -> Result<(Link, Peer), Trouble> {
+    let may_fall_back = task.tls == Level::Opportunistic && !task.implicit_tls;
+    if may_fall_back && shard.is_tls_broken(address) {
+        return reach(shard, task, host, address, Level::Off).await;
+    }
+    match reach(shard, task, host.clone(), address, task.tls).await {
+        Err(Trouble {
+            tls: Some(fault),
+            unreachable,
+            ..
+        }) => {
+            shard.tell_tls_failed(task, (&host, address), &fault, may_fall_back);
+            if may_fall_back {
+                shard.tls_failed(address);
+                return reach(shard, task, host, address, Level::Off).await;
+            }
+            Err(Trouble {
+                unreachable,
+                // It answers, and others may want less of it.
+                host_is_dead: false,
+                tls: Some(fault),
+            })
+        }
+        done => done,
+    }
 }
 
 /// Connects to one address and speaks until the session takes transactions.
@@ -131,10 +172,32 @@ async fn reach(
     task: &LaneTask,
     host: Arc<str>,
     address: SocketAddr,
+    level: Level,
 ) -> Result<(Link, Peer), Trouble> {
     let config = shard.config();
     let began = clock::now();
     let timeouts = &config.delivery.timeouts;
+    let no_tls = |fault: Fault| Trouble {
+        host_is_dead: false,
+        unreachable: Unreachable {
+            verdict: LocalCause::TlsFailed.verdict(),
+            said: Said::locally(format!("{host} [{}]: {fault}", address.ip())),
+            host: Some(host.clone()),
+            address: Some(address),
+        },
+        tls: Some(fault),
+    };
+    let trust = match level {
+        Level::Verified => Trust::Authorities,
+        _ => Trust::Anyone,
+    };
+    let mut attempt = match level {
+        Level::Off if !task.implicit_tls => None,
+        _ => {
+            let client = shard.shared().tls();
+            Some(client.attempt(&host, trust).map_err(no_tls)?)
+        }
+    };
     let stream = Stream::connect(address, task.source_address, timeouts.connect)
         .await
         .map_err(|error| {
@@ -146,6 +209,7 @@ async fn reach(
             };
             Trouble {
                 host_is_dead: cause != LocalCause::Local,
+                tls: None,
                 unreachable: Unreachable {
                     verdict: cause.verdict(),
                     said: Said::locally(format!("connect to {host} [{}]: {error}", address.ip())),
@@ -155,6 +219,27 @@ async fn reach(
             }
         })?;
     let local = stream.local().ip();
+    let mut stream = Conn::new(stream);
+    let mode = match level {
+        _ if task.implicit_tls => {
+            let attempt = attempt.take();
+            let shaking = async {
+                match attempt {
+                    Some(attempt) => stream.start_client(attempt).await,
+                    None => Ok(()),
+                }
+            };
+            let done = tokio::time::timeout(timeouts.ehlo, Box::pin(shaking)).await;
+            if let Err(fault) = done.unwrap_or_else(|_| Err(Fault::silent(timeouts.ehlo))) {
+                stream.abort();
+                return Err(no_tls(fault));
+            }
+            TlsMode::Implicit
+        }
+        Level::Off => TlsMode::Off,
+        Level::Opportunistic => TlsMode::Opportunistic,
+        Level::Required | Level::Verified => TlsMode::Required,
+    };
     let options = Options {
         lmtp: task.lmtp,
         pipelining: config.delivery.pipelining && !shard.lies_about_pipelining(address),
@@ -163,7 +248,7 @@ async fn reach(
             crate::config::EightBit::Refuse => client::EightBit::Refuse,
             crate::config::EightBit::Send => client::EightBit::SendAnyway,
         },
-        tls: TlsMode::Off,
+        tls: mode,
         timeouts: client::Timeouts {
             greeting: timeouts.greeting,
             hello: timeouts.ehlo,
@@ -177,7 +262,7 @@ async fn reach(
         },
         ..Options::new(task.ehlo_name.clone())
     };
-    let mut link = Link::new(stream, options);
+    let mut link = Link::new(stream, options, attempt);
     let mut ready: Option<Capabilities> = None;
     let mut broken: Option<(Failure, Unreachable)> = None;
     let never = Notify::new();
@@ -207,6 +292,10 @@ async fn reach(
     match (paused, ready, broken) {
         (Paused::CanBegin, Some(capabilities), _) => {
             let connect = clock::now().since(began);
+            let tls = link.stream().facts().map(|facts| events::Tls {
+                verified: trust.word().to_owned(),
+                ..facts.into()
+            });
             Ok((
                 link,
                 Peer {
@@ -215,18 +304,43 @@ async fn reach(
                     local,
                     connect,
                     capabilities,
+                    tls,
                 },
             ))
         }
-        (_, _, Some((failure, unreachable))) => {
+        (_, _, Some((failure, mut unreachable))) => {
             let host_is_dead = matches!(failure.state, State::Greeting | State::Hello);
+            let tls = match (link.fault(), failure.cause) {
+                (Some(fault), _) => Some(fault.clone()),
+                (None, Cause::TlsNotOffered) => Some(Fault::new(
+                    FaultKind::NotOffered,
+                    format!("it doesn't offer STARTTLS, and TLS is {level} here"),
+                )),
+                (None, Cause::PlaintextInjected) => Some(Fault::new(
+                    FaultKind::Validation,
+                    "it, or somebody in between, sent plaintext behind its answer to STARTTLS",
+                )),
+                // A peer that breaks off or is silent after STARTTLS has no working TLS.
+                (None, _) if matches!(failure.state, State::StartTls | State::Handshake) => {
+                    Some(Fault::new(FaultKind::Broken, unreachable.said.line()))
+                }
+                (None, _) => None,
+            };
+            if let Some(fault) = &tls
+                && fault.kind != FaultKind::Broken
+            {
+                let text = format!("{host} [{}]: {fault}", address.ip());
+                unreachable.said.text = text;
+            }
             Err(Trouble {
                 unreachable,
                 host_is_dead,
+                tls,
             })
         }
         _ => Err(Trouble {
             host_is_dead: true,
+            tls: None,
             unreachable: Unreachable {
                 verdict: LocalCause::Closed(Stage::Greeting).verdict(),
                 said: Said::locally(format!("{host} [{}]: closed the connection", address.ip())),

@@ -11,8 +11,7 @@ use tokio::sync::Notify;
 
 use super::transaction::Transactions;
 use crate::net::clock;
-use crate::net::op::Receive;
-use crate::net::tcp::Stream;
+use crate::net::tls::{Attempt, Conn, Fault, FaultKind, Receive};
 
 /// Bytes of one receive: replies are short, and thousands of sessions wait in one at a time.
 pub const RECEIVE_BYTES: usize = 1024;
@@ -21,12 +20,18 @@ pub const COMMAND_BYTES: usize = 8192;
 /// Bytes of a body that go to the kernel in one operation: after each the block timeout
 /// (RFC 5321 4.5.3.2.5) starts again.
 pub const SEND_STEP_BYTES: usize = 256 * 1024;
+/// So long a peer has to take that TLS ends.
+const GOODBYE: Duration = Duration::from_millis(500);
 /// So long the kernel has to hand over what a peer said that then stopped reading.
 const OVERHEAR: Duration = Duration::from_millis(50);
 
 /// One connection with its machine.
 pub struct Link {
-    stream: Stream,
+    stream: Conn,
+    /// The handshake that the machine may ask for.
+    attempt: Option<Attempt>,
+    /// Why that failed.
+    fault: Option<Box<Fault>>,
     /// In a box: thousands of sessions wait at a time, and a future keeps a copy for each step that
     /// it moves through.
     machine: Box<client::Session>,
@@ -53,10 +58,13 @@ pub enum Paused {
 }
 
 impl Link {
-    /// A link whose machine waits for the greeting.
-    pub fn new(stream: Stream, options: client::Options) -> Self {
+    /// A link whose machine waits for the greeting. `attempt` is the handshake that it may ask for,
+    /// if its options let it.
+    pub fn new(stream: Conn, options: client::Options, attempt: Option<Attempt>) -> Self {
         Self {
             stream,
+            attempt,
+            fault: None,
             block: options.timeouts.block,
             machine: Box::new(client::Session::new(clock::now(), options)),
             receiving: None,
@@ -73,9 +81,14 @@ impl Link {
         &mut self.machine
     }
 
-    /// The socket.
-    pub fn stream(&self) -> &Stream {
+    /// The connection.
+    pub fn stream(&self) -> &Conn {
         &self.stream
+    }
+
+    /// Why there is no TLS, where a handshake failed.
+    pub fn fault(&self) -> Option<&Fault> {
+        self.fault.as_deref()
     }
 
     /// Lets the machine speak and listen until it is ready for another transaction or over. Every
@@ -92,6 +105,10 @@ impl Link {
         let mut idle = idle;
         loop {
             if self.speak(transactions, hear).await {
+                if self.fault.is_none() && !self.ended {
+                    let goodbye = Box::pin(self.stream.say_goodbye());
+                    let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+                }
                 self.stream.abort();
                 return Paused::Over;
             }
@@ -118,7 +135,16 @@ impl Link {
         hear: &mut impl FnMut(&client::Session, &mut Transactions, Event),
     ) -> bool {
         loop {
-            let Speech { parts, sent, over } = self.gather(transactions, hear);
+            let Speech {
+                parts,
+                sent,
+                start_tls,
+                over,
+            } = self.gather(transactions, hear);
+            if start_tls {
+                self.shake_hands().await;
+                continue;
+            }
             if parts.is_empty() {
                 if over || !self.hand_in() {
                     return over;
@@ -150,6 +176,7 @@ impl Link {
         let mut room = [0; COMMAND_BYTES];
         let mut outbox = Outbox::new(&mut room);
         let mut sent = Vec::new();
+        let mut start_tls = false;
         let over = loop {
             match self.machine.poll(clock::now(), transactions, outbox.room()) {
                 Output::Send(n) => outbox.said(n),
@@ -162,10 +189,8 @@ impl Link {
                     sent.push(txn);
                 }
                 Output::Event(event) => hear(&self.machine, transactions, event),
-                Output::StartTls => {
-                    // Options never ask for TLS as long as there is no handshake to do.
-                    let _ = self.machine.handle(clock::now(), Input::TlsFailed);
-                }
+                // The next poll says until when.
+                Output::StartTls => start_tls = true,
                 Output::Wait(deadline) => {
                     self.deadline = deadline;
                     break false;
@@ -177,7 +202,40 @@ impl Link {
         Speech {
             parts: outbox.parts,
             sent,
+            start_tls,
             over,
+        }
+    }
+
+    /// The handshake that the machine asked for, within the time that it gives.
+    async fn shake_hands(&mut self) {
+        let left = self.deadline.map_or(self.block, |d| d.since(clock::now()));
+        let outcome = match self.attempt.take() {
+            // Bytes that came before it began, or still may, would count as its own.
+            Some(attempt) if self.receiving.is_none() => {
+                let shaking = Box::pin(self.stream.start_client(attempt));
+                tokio::time::timeout(left, shaking)
+                    .await
+                    .unwrap_or_else(|_| Err(Fault::silent(left)))
+            }
+            _ => Err(Fault::new(
+                FaultKind::Broken,
+                "no TLS handshake was prepared",
+            )),
+        };
+        self.heard.clear();
+        self.taken = 0;
+        let input = match outcome {
+            Ok(()) => Input::TlsEstablished,
+            Err(fault) => {
+                self.fault = Some(Box::new(fault));
+                self.stream.abort();
+                Input::TlsFailed
+            }
+        };
+        if let Err(misuse) = self.machine.handle(clock::now(), input) {
+            tracing::error!(%misuse, "the delivery machine was called out of turn");
+            let _ = self.machine.handle(clock::now(), Input::Closed);
         }
     }
 
@@ -242,7 +300,7 @@ impl Link {
 
     /// Leaves the kernel time to put what has already come into the receive, which the next
     /// [`listen`](Self::listen) then finds done.
-    async fn overhear(stream: &Stream, receiving: &mut Option<Pin<Box<Receive>>>) {
+    async fn overhear(stream: &Conn, receiving: &mut Option<Pin<Box<Receive>>>) {
         if receiving.is_none() {
             *receiving = Some(Box::pin(stream.receive(Vec::with_capacity(RECEIVE_BYTES))));
             tokio::time::sleep(OVERHEAR).await;
@@ -291,6 +349,8 @@ struct Speech {
     parts: Vec<Bytes>,
     /// Whose bodies are among the parts.
     sent: Vec<TransactionId>,
+    /// It wants a handshake; it said nothing then.
+    start_tls: bool,
     /// It says nothing more.
     over: bool,
 }

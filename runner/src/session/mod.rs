@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use courser_core::feedback::verdict::{Basis, Cause as LocalCause, Class, Scope, Stage, Verdict};
 use courser_core::route::Plan;
+use courser_core::route::tls::Level;
 use courser_core::smtp::client::{
     self, Cause, EhloName, Event, Failure, Outcome, State, TransactionId,
 };
@@ -55,6 +56,10 @@ pub struct LaneTask {
     pub ehlo_name: EhloName,
     /// LMTP instead of SMTP.
     pub lmtp: bool,
+    /// How much TLS its mail wants.
+    pub tls: Level,
+    /// TLS from the first byte.
+    pub implicit_tls: bool,
     /// The configuration when the session began, for its verdict rules.
     pub config: Arc<Config>,
     /// The source's number.

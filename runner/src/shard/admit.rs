@@ -45,7 +45,7 @@ impl Shard {
                 held,
                 last: None,
             };
-            let domain = Queue::domain(recipient.address);
+            let domain = Queue::dest_key(&config, &message.envelope(), recipient.address);
             match queue.known_elsewhere(&domain, now) {
                 Some((shard, routed)) => {
                     elsewhere

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use courser_core::feedback::verdict::{Cause as LocalCause, Verdict};
+use courser_core::route::tls::Level;
 use courser_core::route::{Fault, RouteError};
 use courser_core::smtp::client::EhloName;
 use courser_core::smtp::reply::EnhancedCode;
@@ -17,7 +18,7 @@ use courser_core::traffic::scheduler::{
 use super::Shard;
 use crate::feedback::settle::{Attempt, Fate, Said};
 use crate::net::{clock, ring};
-use crate::queue::{Entry, Known};
+use crate::queue::{Entry, Known, Queue};
 use crate::route::Routed;
 use crate::session::LaneTask;
 
@@ -91,7 +92,7 @@ impl Shard {
             Action::Resolve(dest) => {
                 let shard = self.clone();
                 let resolving = Resolving {
-                    domain: self.queue.borrow().domain_name(dest),
+                    key: self.queue.borrow().key_of(dest),
                     shard: self.clone(),
                 };
                 ring::spawn(async move {
@@ -125,6 +126,8 @@ impl Shard {
                     source_address: source.address,
                     ehlo_name,
                     lmtp: site.lmtp,
+                    tls: Level::decide([site.tls, source.tls], config.tls.level),
+                    implicit_tls: site.implicit_tls,
                     config: config.clone(),
                     source_id: open.source,
                     site_id: open.site,
@@ -155,16 +158,17 @@ impl Shard {
     }
 
     async fn resolve(self: Rc<Self>, dest: DestId) {
-        let domain = self.queue.borrow().domain_name(dest);
+        let key = self.queue.borrow().key_of(dest);
+        let (domain, _) = Queue::split_key(&key);
         let router = self.router.borrow().clone();
         let seed = clock::random_u64();
-        match router.route(&domain, seed).await {
-            Ok(routed) => self.learn_route(&domain, &routed, false),
+        match router.route(domain, seed).await {
+            Ok(routed) => self.learn_route(&key, &routed, false),
             Err(error) => {
                 let again = error.valid_for.clamp(ROUTE_AGAIN_MIN, ROUTE_AGAIN_MAX);
                 let mut queue = self.queue.borrow_mut();
-                // By its name: meanwhile the number may have become another domain's.
-                if let Some(dest) = queue.dest(&domain) {
+                // By its key: meanwhile the number may have become another domain's.
+                if let Some(dest) = queue.dest(&key) {
                     queue.know(
                         dest,
                         Some(Known::Failed {
@@ -178,14 +182,15 @@ impl Shard {
         self.kick();
     }
 
-    /// The route of a domain is known. `mine` where another shard found out that its lanes belong
-    /// here.
-    pub(super) fn learn_route(&self, domain: &str, routed: &Routed, mine: bool) {
+    /// The route of a destination is known. `mine` where another shard found out that its lanes
+    /// belong here.
+    pub(super) fn learn_route(&self, key: &str, routed: &Routed, mine: bool) {
+        let (domain, tls) = Queue::split_key(key);
         let config = self.config();
         let now = clock::now();
         let until = now + routed.plan.valid_for;
         let mut queue = self.queue.borrow_mut();
-        let Some(dest) = queue.dest(domain) else {
+        let Some(dest) = queue.dest(key) else {
             return;
         };
         let owner = queue
@@ -204,7 +209,7 @@ impl Shard {
             return;
         }
         queue.know(dest, None);
-        let learned = queue.sites.learn(&config, domain, routed);
+        let learned = queue.sites.learn(domain, routed, tls);
         if let Some(limits) = learned.limits {
             queue.scheduler.set_limits(now, learned.gate, limits);
         }
@@ -244,7 +249,7 @@ impl Shard {
         };
         match (cause, known) {
             (Cause::Elsewhere, Some(Known::Elsewhere { shard, routed, .. })) => {
-                let domain = self.queue.borrow().domain_name(view.delivery.dest);
+                let key = self.queue.borrow().key_of(view.delivery.dest);
                 let removed = self.queue.borrow_mut().remove(now, delivery);
                 if let Ok((new, last)) = removed {
                     let entry = Entry {
@@ -257,7 +262,7 @@ impl Shard {
                         last,
                     };
                     outgoing
-                        .entry((shard, domain))
+                        .entry((shard, key))
                         .or_insert_with(|| (routed, Vec::new()))
                         .1
                         .push(entry);
@@ -318,7 +323,7 @@ impl Shard {
 /// answer that never comes.
 struct Resolving {
     shard: Rc<Shard>,
-    domain: Arc<str>,
+    key: Arc<str>,
 }
 
 impl Drop for Resolving {
@@ -326,7 +331,7 @@ impl Drop for Resolving {
         if !std::thread::panicking() {
             return;
         }
-        tracing::error!(domain = %self.domain, "finding its route panicked; its mail waits for the next attempt");
+        tracing::error!(domain = %Queue::split_key(&self.key).0, "finding its route panicked; its mail waits for the next attempt");
         let error = RouteError {
             fault: Fault::Dns,
             permanent: false,
@@ -335,7 +340,7 @@ impl Drop for Resolving {
             valid_for: ROUTE_AGAIN_MAX,
         };
         if let Ok(mut queue) = self.shard.queue.try_borrow_mut()
-            && let Some(dest) = queue.dest(&self.domain)
+            && let Some(dest) = queue.dest(&self.key)
         {
             let error = Arc::new(error);
             queue.know(dest, Some(Known::Failed { error }));

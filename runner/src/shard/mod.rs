@@ -97,6 +97,8 @@ pub struct Shard {
     drain_bell: Rc<Notify>,
     bells: RefCell<HashMap<u32, Rc<Bell>>>,
     hosts: RefCell<Hosts>,
+    /// Hosts with which there is no TLS.
+    no_tls: RefCell<Hosts>,
     liars: RefCell<HashSet<SocketAddr>>,
     troubles: RefCell<HashMap<(u16, u32), (LaneTask, Unreachable)>>,
     /// Sessions that take transactions, by source and site.
@@ -181,6 +183,7 @@ impl Shard {
             drain_bell: Rc::new(Notify::new()),
             bells: RefCell::default(),
             hosts: RefCell::new(Hosts::new(memory(&config))),
+            no_tls: RefCell::new(Hosts::new(tls_memory(&config))),
             liars: RefCell::default(),
             troubles: RefCell::default(),
             working: RefCell::default(),
@@ -312,6 +315,7 @@ impl Shard {
         let dead = &config.delivery.dead_host;
         queue.scheduler.set_unreachable(dead.first, dead.max);
         self.hosts.borrow_mut().set_memory(memory(&config));
+        self.no_tls.borrow_mut().set_memory(tls_memory(&config));
         queue.forget_routes();
         drop(queue);
         self.alignment.borrow_mut().clear();
@@ -410,6 +414,15 @@ fn sessions_share(config: &Config, shard: usize, shards: usize) -> u32 {
     let all = config.limits.max_delivery_sessions;
     let share = all / shards + usize::from(shard < all % shards);
     u32::try_from(share.max(1)).unwrap_or(u32::MAX)
+}
+
+/// How long hosts without TLS are remembered.
+fn tls_memory(config: &Config) -> Memory {
+    Memory {
+        first: config.tls.retry_after,
+        max: config.tls.retry_after,
+        ..Memory::default()
+    }
 }
 
 /// How long dead hosts are remembered.

@@ -393,6 +393,17 @@ impl Shard {
         self.hosts.borrow().dead_until(clock::now(), address)
     }
 
+    /// Whether a handshake with an address failed a while ago.
+    pub fn is_tls_broken(&self, address: SocketAddr) -> bool {
+        let no_tls = self.no_tls.borrow();
+        no_tls.dead_until(clock::now(), address).is_some()
+    }
+
+    /// A handshake with an address failed.
+    pub fn tls_failed(&self, address: SocketAddr) {
+        self.no_tls.borrow_mut().failed(clock::now(), address);
+    }
+
     /// An address couldn't be reached.
     pub fn host_failed(&self, address: SocketAddr) {
         self.hosts.borrow_mut().failed(clock::now(), address);

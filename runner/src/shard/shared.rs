@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::control::protocol::{Request, Response};
 use crate::events::EventSink;
 use crate::feedback::bounce::Gathering;
+use crate::net::tls;
 use crate::queue::Entry;
 use crate::queue::message::Bodies;
 use crate::queue::providers::Providers;
@@ -104,6 +105,7 @@ impl Budget {
 pub struct Shared {
     config: RwLock<Arc<Config>>,
     keys: RwLock<Arc<Keys>>,
+    tls: RwLock<Arc<tls::Client>>,
     /// Rings when the keys were read again.
     pub keys_bell: Notify,
     key_warnings: Mutex<Vec<String>>,
@@ -137,6 +139,7 @@ impl Shared {
     pub fn new(
         config: Arc<Config>,
         keys: Arc<Keys>,
+        tls: Arc<tls::Client>,
         spool: Spool,
         events: EventSink,
         shards: usize,
@@ -157,6 +160,7 @@ impl Shared {
             busy: AtomicU64::new(0),
             config: RwLock::new(config),
             keys: RwLock::new(keys),
+            tls: RwLock::new(tls),
             keys_bell: Notify::new(),
             key_warnings: Mutex::default(),
         })
@@ -174,6 +178,17 @@ impl Shared {
     pub fn keys(&self) -> Arc<Keys> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         keys.clone()
+    }
+
+    /// What makes TLS connections toward receivers.
+    pub fn tls(&self) -> Arc<tls::Client> {
+        let tls = self.tls.read().unwrap_or_else(PoisonError::into_inner);
+        tls.clone()
+    }
+
+    /// Puts other authorities in force.
+    pub fn set_tls(&self, tls: Arc<tls::Client>) {
+        *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
     }
 
     /// Puts other keys in force.

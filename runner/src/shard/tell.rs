@@ -1,5 +1,6 @@
 //! What happened, as events, and the counts that the control socket shows.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use courser_core::feedback::verdict::Verdict;
@@ -14,6 +15,7 @@ use crate::events::{
 };
 use crate::feedback::settle::{Attempt, Ending, Said};
 use crate::net::clock;
+use crate::net::tls::Fault;
 use crate::queue::Queue;
 use crate::queue::message::Message;
 use crate::session::LaneTask;
@@ -62,7 +64,13 @@ impl Shard {
     }
 
     /// A message was taken.
-    pub fn tell_received(&self, view: &EnvelopeView<'_>, listener: &str, commit: Duration) {
+    pub fn tell_received(
+        &self,
+        view: &EnvelopeView<'_>,
+        listener: &str,
+        client_tls: Option<events::Tls>,
+        commit: Duration,
+    ) {
         let mut totals = self.totals.borrow_mut();
         totals.messages_received += 1;
         totals.deliveries_received += view.recipients_len() as u64;
@@ -74,9 +82,40 @@ impl Shard {
                 client_helo: view.helo().to_owned(),
                 client_user: view.user().to_owned(),
                 listener: listener.to_owned(),
+                client_tls,
             },
             recipients: view.recipients_len() as u32,
             commit_ms: commit.as_millis() as u64,
+        })));
+    }
+
+    /// There is no TLS with a host; `plaintext`: mail goes to it in plaintext now.
+    pub fn tell_tls_failed(
+        &self,
+        task: &LaneTask,
+        (host, address): (&str, SocketAddr),
+        fault: &Fault,
+        plaintext: bool,
+    ) {
+        let then = match plaintext {
+            true => "mail goes to it in plaintext for a while",
+            false => "no mail goes to it",
+        };
+        tracing::warn!(
+            source = %task.source, site = %task.site, %host, %address, level = %task.tls,
+            "no TLS: {fault}; {then}"
+        );
+        self.event(EventKind::TlsFailed(Box::new(events::TlsFailed {
+            lane: lane_of(task),
+            peer: Peer {
+                peer_host: host.to_owned(),
+                peer_address: Some(address),
+                tls: None,
+            },
+            level: task.tls.word().into(),
+            result: fault.kind.word().into(),
+            cause: fault.text.clone(),
+            plaintext,
         })));
     }
 
@@ -108,7 +147,7 @@ impl Shard {
             peer: attempt.peer.map(|p| Peer {
                 peer_host: p.host.to_string(),
                 peer_address: Some(p.address),
-                tls: None,
+                tls: p.tls.clone(),
             }),
             reply: said.code.map(|code| Reply {
                 code: code.get(),

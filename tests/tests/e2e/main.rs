@@ -27,6 +27,7 @@ mod refusals;
 mod spf;
 mod storm;
 mod submit;
+mod tls_in;
 
 use std::process::ExitCode;
 
@@ -216,6 +217,14 @@ fn main() -> ExitCode {
             msmtp,
             smtp_source_with_many_sessions,
             a_message_without_a_header_and_one_without_a_body,
+        }
+        tls_in: {
+            clients_of_all_kinds,
+            nothing_from_before_the_handshake_counts,
+            no_mail_in_plaintext_where_tls_is_required,
+            handshakes_that_come_to_nothing,
+            certificates_of_clients,
+            certificates_that_are_no_good,
         }
     })
 }

@@ -1,0 +1,142 @@
+//! `[tls]`: certificates, authorities, and how much TLS mail for single domains wants.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use courser_core::route::tls::Level;
+
+use super::names::{DomainPattern, words};
+use super::tree::Section;
+
+words!(Level {
+    "off" => Off, "opportunistic" => Opportunistic, "required" => Required, "verified" => Verified
+});
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    Tls12,
+    /// RFC 8446.
+    Tls13,
+}
+words!(TlsVersion { "1.2" => Tls12, "1.3" => Tls13 });
+
+/// When a listener speaks TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenerTls {
+    /// Never.
+    Off,
+    /// After STARTTLS (RFC 3207).
+    StartTls,
+    /// From the first byte (RFC 8314 3.3).
+    Implicit,
+}
+words!(ListenerTls { "off" => Off, "starttls" => StartTls, "implicit" => Implicit });
+
+/// `[[tls.certificate]]`: a certificate of the server's, for clients that ask for one of its names.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Certificate {
+    /// In PEM: the server's own first, then those that signed it.
+    pub file: PathBuf,
+    /// Its private key in PEM.
+    pub key: PathBuf,
+}
+
+/// `[[tls.domain]]`: how much TLS mail for some domains wants.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DomainTls {
+    /// The domains.
+    pub domains: Vec<DomainPattern>,
+    /// How much.
+    pub level: Level,
+}
+
+/// `[tls]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tls {
+    /// Authorities whose signatures count, in PEM; `None`: those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// The oldest version that listeners speak.
+    pub min_version: TlsVersion,
+    /// How much TLS mail wants of which nothing else is said.
+    pub level: Level,
+    /// A host whose handshake failed gets mail in plaintext for so long, where that is allowed.
+    pub retry_after: Duration,
+    /// The server's certificates; the first one for clients that ask for no name.
+    pub certificates: Vec<Certificate>,
+    /// Levels of single domains.
+    pub domains: Vec<DomainTls>,
+}
+
+impl Tls {
+    pub(super) fn read(mut s: Section<'_, '_>) -> Self {
+        let read = Self {
+            ca_file: s.optional("ca_file"),
+            min_version: s.get("min_version", TlsVersion::Tls12),
+            level: s.get("level", Level::Opportunistic),
+            retry_after: s.bounded(
+                "retry_after",
+                Duration::from_secs(3600),
+                Duration::from_secs(1)..=Duration::from_secs(7 * 86_400),
+            ),
+            certificates: Vec::new(),
+            domains: Vec::new(),
+        };
+        let mut certificates = Vec::new();
+        for mut c in s.sections("certificate") {
+            let file: Option<PathBuf> = c.required(
+                "file",
+                "name the certificate's PEM file, such as file = \"/etc/courser/mail.pem\"",
+            );
+            if let Some(file) = &file {
+                c.label(&file.display().to_string());
+            }
+            let key: Option<PathBuf> = c.required("key", "name its private key's PEM file");
+            if let (Some(file), Some(key)) = (file, key) {
+                certificates.push(Certificate { file, key });
+            }
+            c.finish();
+        }
+        let mut domains: Vec<DomainTls> = Vec::new();
+        for (i, mut d) in s.sections("domain").into_iter().enumerate() {
+            d.label(&(i + 1).to_string());
+            let one = DomainTls {
+                domains: d
+                    .required("domains", "say which: domains = [\"example.org\"]")
+                    .unwrap_or_default(),
+                level: d
+                    .required("level", "say how much, such as level = \"verified\"")
+                    .unwrap_or_default(),
+            };
+            for (n, domain) in one.domains.iter().enumerate() {
+                if domains.iter().any(|other| other.domains.contains(domain)) {
+                    let what = format!("{domain} has a level already");
+                    d.wrong_item("domains", n, what, "name each domain once");
+                }
+            }
+            d.finish();
+            domains.push(one);
+        }
+        s.finish();
+        Self {
+            certificates,
+            domains,
+            ..read
+        }
+    }
+
+    /// What is said of a domain (lower case A-labels): of itself, else of the closest above it.
+    pub fn of_domain(&self, domain: &str) -> Option<Level> {
+        let closeness = |d: &DomainPattern| match d {
+            DomainPattern::Exactly(_) => usize::MAX,
+            DomainPattern::Below(name) => name.len(),
+            DomainPattern::Any => 0,
+        };
+        let all = self.domains.iter().flat_map(|one| {
+            let matching = one.domains.iter().filter(|d| d.matches(domain));
+            matching.map(|d| (closeness(d), one.level))
+        });
+        all.max_by_key(|(close, _)| *close).map(|(_, level)| level)
+    }
+}

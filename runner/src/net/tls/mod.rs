@@ -1,0 +1,18 @@
+//! TLS (RFC 8446, 5246) by rustls, over the sockets of a ring. No other file names rustls.
+//!
+//! | file | has |
+//! |---|---|
+//! | [`conn`] | a connection that is plaintext at first and TLS after a handshake |
+//! | [`client`] | TLS toward receivers: whom it trusts, sessions that go on, what went wrong |
+//! | [`server`] | TLS toward clients: certificates by the names that clients ask for |
+//! | [`pem`] | certificates and keys in files |
+
+pub mod client;
+pub mod conn;
+pub mod pem;
+pub mod server;
+
+pub use client::{Attempt, Client, Trust};
+pub use conn::{Conn, Facts, Fault, FaultKind, Receive};
+pub use pem::FileFault;
+pub use server::{Certificates, Server, Servers, servers};

@@ -1,0 +1,441 @@
+//! TLS toward submitters.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use courser_tests::client::{Client, small};
+use courser_tests::need::need;
+use courser_tests::receiver::Receiver;
+use courser_tests::server::{Server, run, scratch, smart_host};
+use courser_tests::tls::{Authority, Valid};
+use courser_tests::{eventually, net};
+
+/// A server that speaks TLS with certificates for one.test and two.test.
+struct World {
+    server: Server,
+    receiver: Receiver,
+    authority: Authority,
+    /// Where TLS comes first.
+    implicit: u16,
+    dir: tempfile::TempDir,
+}
+
+fn world(more: &str) -> World {
+    let dir = scratch();
+    let authority = Authority::new();
+    let one = authority.issue(&["one.test", "*.below.test"]);
+    let two = authority.issue(&["two.test"]);
+    let receiver = Receiver::friendly();
+    let implicit = net::free_port();
+    let server = Server::start(&format!(
+        "tls.certificate = [{}, {}]\n{}[[listener]]\ncommand_timeout = \"2s\"\n{more}\n\
+         [[listener]]\nname = \"implicit\"\naddress = [\"127.0.0.1:{implicit}\"]\ntls = \"implicit\"\n\
+         command_timeout = \"2s\"\n",
+        one.toml(dir.path(), "one"),
+        two.toml(dir.path(), "two"),
+        smart_host(receiver.address)
+    ));
+    World {
+        server,
+        receiver,
+        authority,
+        implicit,
+        dir,
+    }
+}
+
+fn text(out: &Output) -> String {
+    String::from_utf8_lossy(&[&*out.stdout, &*out.stderr].concat()).into_owned()
+}
+
+/// Runs a client that must be content.
+fn content(command: &mut Command) -> String {
+    let out = command
+        .stdin(Stdio::null())
+        .output()
+        .expect("a program that starts");
+    assert!(out.status.success(), "{command:?}: {}", text(&out));
+    text(&out)
+}
+
+/// `openssl s_client` toward a port, with these words, that sends `say`.
+fn s_client(port: u16, words: &[&str], say: &str) -> String {
+    use std::io::Write;
+    let mut child = Command::new("openssl")
+        .args([
+            "s_client",
+            "-connect",
+            &format!("127.0.0.1:{port}"),
+            "-crlf",
+            "-ign_eof",
+        ])
+        .args(words)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("openssl starts");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    let _ = stdin.write_all(say.as_bytes());
+    drop(stdin);
+    text(&child.wait_with_output().expect("openssl ends"))
+}
+
+pub(crate) fn clients_of_all_kinds() {
+    if !need(&["swaks", "openssl", "python3", "gnutls-cli"]) {
+        return;
+    }
+    let w = world("");
+    let port = w.server.address.port();
+    let ca = w.authority.write(w.dir.path());
+    let ca = ca.display().to_string();
+    let at = w.server.address.to_string();
+    let submission = [
+        "--from",
+        "a@sender.test",
+        "--to",
+        "b@dest.test",
+        "--server",
+        &at,
+    ];
+    content(Command::new("swaks").args(submission).args([
+        "-tls",
+        "--tls-verify",
+        "--tls-ca-path",
+        &ca,
+        "--tls-sni",
+        "one.test",
+        "--helo",
+        "client.test",
+    ]));
+    let implicit = format!("127.0.0.1:{}", w.implicit);
+    content(Command::new("swaks").args([
+        "--from",
+        "a@sender.test",
+        "--to",
+        "b@dest.test",
+        "--server",
+        &implicit,
+        "--tls-on-connect",
+        "--helo",
+        "client.test",
+    ]));
+    let python = "import smtplib, ssl, sys\n\
+        port, implicit, ca = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]\n\
+        context = ssl.create_default_context(cafile=ca)\n\
+        class To(smtplib.SMTP):\n    _host = 'two.test'\n\
+        s = To(); s.connect('127.0.0.1', port); s._host = 'two.test'\n\
+        s.starttls(context=context); s.sendmail('a@sender.test', ['b@dest.test'], 'Subject: p\\r\\n\\r\\nHello.\\r\\n'); s.quit()\n\
+        sock = context.wrap_socket(__import__('socket').create_connection(('127.0.0.1', implicit)), server_hostname='www.below.test')\n\
+        s = smtplib.SMTP(); s.sock = sock; s.file = None; code, _ = s.getreply(); assert code == 220\n\
+        s.sendmail('a@sender.test', ['b@dest.test'], 'Subject: p\\r\\n\\r\\nHello.\\r\\n'); s.quit()\n";
+    content(Command::new("python3").args([
+        "-c",
+        python,
+        &port.to_string(),
+        &w.implicit.to_string(),
+        &ca,
+    ]));
+    let mails = w.receiver.wait(4);
+    for mail in &mails {
+        let received = mail.text();
+        assert!(
+            received.contains(" with ESMTPS id ")
+                && received.contains("tls TLS_")
+                && received.contains("(TLSv1.3)"),
+            "{received}"
+        );
+    }
+    let events = w.server.wait_events("received", 4, |_| true);
+    for event in &events {
+        assert_eq!(event["client_tls"]["version"], "TLSv1.3", "{event:#}");
+        assert!(
+            event["client_tls"]["cipher"]
+                .as_str()
+                .is_some_and(|c| c.starts_with("TLS_")),
+            "{event:#}"
+        );
+    }
+
+    // Each name has its certificate; 1.2 goes, 1.1 doesn't.
+    for (name, subject) in [
+        ("one.test", "one.test"),
+        ("www.below.test", "one.test"),
+        ("two.test", "two.test"),
+        ("else.test", "one.test"),
+    ] {
+        let verify = if name == "else.test" { subject } else { name };
+        let said = s_client(
+            port,
+            &[
+                "-starttls",
+                "smtp",
+                "-servername",
+                name,
+                "-verify_hostname",
+                verify,
+                "-CAfile",
+                &ca,
+            ],
+            "QUIT\n",
+        );
+        assert!(
+            said.contains("Verify return code: 0 (ok)"),
+            "{name}: {said}"
+        );
+        assert!(said.contains("221 2.0.0"), "{said}");
+    }
+    let said = s_client(w.implicit, &["-tls1_2", "-CAfile", &ca], "EHLO x\nQUIT\n");
+    assert!(
+        said.contains("TLSv1.2") && said.contains("221 2.0.0"),
+        "{said}"
+    );
+    assert!(!said.contains("STARTTLS"), "offered within TLS: {said}");
+    let said = s_client(w.implicit, &["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"], "");
+    assert!(said.contains("alert protocol version"), "{said}");
+    let refused = w.server.wait_event("refused", |e| e["stage"] == "tls");
+    assert!(
+        refused["cause"]
+            .as_str()
+            .is_some_and(|c| c.contains("old TLS version") && c.contains("1.2")),
+        "{refused:#}"
+    );
+
+    // A session that goes on needs no certificate again.
+    let file = w.dir.path().join("session");
+    let file = file.display().to_string();
+    s_client(w.implicit, &["-tls1_2", "-sess_out", &file], "QUIT\n");
+    let said = s_client(w.implicit, &["-tls1_2", "-sess_in", &file], "QUIT\n");
+    assert!(said.contains("Reused, TLSv1.2"), "{said}");
+
+    let gnutls = Command::new("sh")
+        .args(["-c", &format!("printf 'EHLO x\\nQUIT\\n' | gnutls-cli --crlf --starttls-proto=smtp --x509cafile {ca} --sni-hostname=two.test --verify-hostname=two.test -p {port} 127.0.0.1")])
+        .output()
+        .expect("a shell");
+    let said = text(&gnutls);
+    assert!(
+        said.contains("The certificate is trusted") && said.contains("Handshake was completed"),
+        "{said}"
+    );
+}
+
+pub(crate) fn nothing_from_before_the_handshake_counts() {
+    let w = world("");
+    let trusting = w.authority.client(None);
+    let mut client = Client::hello(w.server.address);
+    client
+        .send(b"STARTTLS\r\nMAIL FROM:<evil@evil.test>\r\nRCPT TO:<victim@dest.test>\r\n")
+        .expect("it reads");
+    client.expect("220");
+    let mut client = client.secure(trusting, "one.test").expect("a handshake");
+    // Neither the commands nor the EHLO before count.
+    client
+        .command("RCPT TO:<victim@dest.test>")
+        .expect_code("503");
+    let hello = client.command("EHLO client.test").0;
+    assert!(
+        hello.starts_with("250") && !hello.contains("STARTTLS"),
+        "{hello}"
+    );
+    client.command("STARTTLS").expect_code("503");
+    client.submit("<a@sender.test>", &["<b@dest.test>"], &small("after"));
+    let mails = w.receiver.wait(1);
+    assert_eq!((mails.len(), mails[0].sender()), (1, "a@sender.test"));
+}
+
+pub(crate) fn no_mail_in_plaintext_where_tls_is_required() {
+    let w = world("require_tls = true");
+    let mut client = Client::hello(w.server.address);
+    client
+        .command("MAIL FROM:<a@sender.test>")
+        .expect_code("530");
+    let mut client = client.start_tls(w.authority.client(None), "one.test");
+    client.submit("<a@sender.test>", &["<b@dest.test>"], &small("safe"));
+    assert!(w.receiver.wait(1)[0].text().contains("ESMTPS"));
+}
+
+pub(crate) fn handshakes_that_come_to_nothing() {
+    let w = world("");
+    // Silence, garbage and the end, at STARTTLS and where TLS comes first.
+    for implicit in [false, true] {
+        let open = || match implicit {
+            true => Client::open(([127, 0, 0, 1], w.implicit).into()).expect("a connection"),
+            false => {
+                let mut client = Client::hello(w.server.address);
+                client.command("STARTTLS").expect_code("220");
+                client
+            }
+        };
+        let before = w.server.events_of("refused").len();
+        let mut garbage = open();
+        let _ = garbage.send(b"EHLO in.plaintext.test\r\n");
+        let mut half = open();
+        // The beginning of a record, and no more.
+        let _ = half.send(&[22, 3, 1, 2, 0, 1]);
+        let gone = open();
+        drop(gone);
+        let mut mine = Vec::new();
+        let found = eventually(45, || {
+            mine = w.server.events_of("refused").split_off(before);
+            (mine.len() >= 3).then_some(())
+        });
+        assert!(found.is_some(), "implicit {implicit}: {mine:#?}");
+        let has = |words: &str| {
+            mine.iter().any(|e| {
+                e["stage"] == "tls" && e["cause"].as_str().is_some_and(|c| c.contains(words))
+            })
+        };
+        assert!(
+            has("something that is not TLS")
+                && has("no TLS handshake within")
+                && has("closed the connection within"),
+            "implicit {implicit}: {mine:#?}"
+        );
+        // Others are served meanwhile and after.
+        let mut client = Client::hello(w.server.address);
+        client.submit("<a@sender.test>", &["<b@dest.test>"], &small("others"));
+        drop((garbage, half));
+    }
+    w.receiver.wait(2);
+}
+
+pub(crate) fn certificates_of_clients() {
+    if !need(&["openssl"]) {
+        return;
+    }
+    let dir = scratch();
+    let clients = Authority::new();
+    let w = world(&format!(
+        "client_ca = \"{}\"",
+        clients.write(dir.path()).display()
+    ));
+    let known = clients.issue(&["client.test"]);
+    let strange = Authority::new().issue(&["client.test"]);
+    for certificate in [None, Some(&known)] {
+        let mut client =
+            Client::hello(w.server.address).start_tls(w.authority.client(certificate), "one.test");
+        client.submit("<a@sender.test>", &["<b@dest.test>"], &small("certified"));
+    }
+    w.receiver.wait(2);
+    let mut client = Client::hello(w.server.address);
+    client.command("STARTTLS").expect_code("220");
+    // In TLS 1.3 a client hears of it only behind its own handshake.
+    if let Ok(mut client) = client.secure(w.authority.client(Some(&strange)), "one.test") {
+        assert!(client.send(b"EHLO client.test\r\n").is_err() || client.reply().is_err());
+    }
+    let refused = w.server.wait_event("refused", |e| e["stage"] == "tls");
+    assert!(
+        refused["cause"]
+            .as_str()
+            .is_some_and(|c| c.contains("no certificate authority that is trusted")),
+        "{refused:#}"
+    );
+}
+
+fn check(dir: &Path, config: &str) -> Output {
+    let file = dir.join("check.toml");
+    std::fs::write(&file, config).expect("a scratch file");
+    run(&["check-config", &file.display().to_string()])
+}
+
+pub(crate) fn certificates_that_are_no_good() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = scratch();
+    let d = dir.path();
+    let authority = Authority::new();
+    let good = authority.issue(&["mail.test"]);
+    let (chain, key) = good.write(d, "good");
+    let other = authority.issue(&["mail.test"]);
+    let (_, other_key) = other.write(d, "other");
+    let (over, over_key) = authority
+        .issue_valid(&["mail.test"], Valid::Over)
+        .write(d, "over");
+    let (early, early_key) = authority
+        .issue_valid(&["mail.test"], Valid::NotYet)
+        .write(d, "early");
+    let (open, open_key) = good.write(d, "open");
+    std::fs::set_permissions(&open_key, std::fs::Permissions::from_mode(0o644)).expect("a mode");
+    let authority_file = authority.write(d);
+    let missing = d.join("missing.pem");
+    let no_key = d.join("empty.key");
+    std::fs::copy(&key, &no_key)
+        .and_then(|_| std::fs::write(&no_key, "nothing\n"))
+        .expect("a scratch file");
+    for (file, key, words) in [
+        (
+            &chain,
+            &other_key,
+            "this key doesn't belong to the certificate in",
+        ),
+        (&over, &over_key, "expired at 2001-01-01"),
+        (&early, &early_key, "valid from 2101-01-01"),
+        (
+            &open,
+            &open_key,
+            "others may read or change this key (mode 644); chmod 600",
+        ),
+        (&missing, &key, "missing.pem: can't be opened: No such file"),
+        (&key, &key, "has no certificate"),
+        (&chain, &no_key, "has no private key"),
+        (&authority_file, &key, "names no host"),
+    ] {
+        let out = check(
+            d,
+            &format!(
+                "hostname = \"mail.test\"\n[[tls.certificate]]\nfile = \"{}\"\nkey = \"{}\"\n",
+                file.display(),
+                key.display()
+            ),
+        );
+        let said = text(&out);
+        assert!(
+            out.status.code() == Some(3) && said.contains(words),
+            "{words}: {said}"
+        );
+        assert!(!said.contains("PRIVATE KEY-----\n"), "{said}");
+    }
+    let right = format!(
+        "hostname = \"mail.test\"\n[[tls.certificate]]\nfile = \"{}\"\nkey = \"{}\"\n",
+        chain.display(),
+        key.display()
+    );
+    let out = check(d, &right);
+    let said = text(&out);
+    assert!(
+        out.status.success() && said.contains("speaks TLS as mail.test until 2100-01-01"),
+        "{said}"
+    );
+    let out = check(
+        d,
+        "hostname = \"mail.test\"\n[[listener]]\naddress = [\"127.0.0.1:2525\"]\ntls = \"starttls\"\n",
+    );
+    assert!(
+        text(&out).contains("there is no certificate"),
+        "{}",
+        text(&out)
+    );
+
+    // Renewed under a running server: a session that is open goes on, the next one sees the new one,
+    // and a bad one changes nothing.
+    let w = world("");
+    let mut open = Client::hello(w.server.address).start_tls(w.authority.client(None), "one.test");
+    let second = Authority::new();
+    let renewed = second.issue(&["one.test"]);
+    renewed.write(w.dir.path(), "one");
+    w.server.signal(libc::SIGHUP);
+    w.server.wait_event("reloaded", |e| e["applied"] == true);
+    Client::hello(w.server.address).start_tls(second.client(None), "one.test");
+    open.submit("<a@sender.test>", &["<b@dest.test>"], &small("open"));
+    let (_, key) = second.issue(&["one.test"]).write(w.dir.path(), "stray");
+    std::fs::copy(key, w.dir.path().join("one.key")).expect("a copy");
+    w.server.signal(libc::SIGHUP);
+    let event = w.server.wait_event("reloaded", |e| e["applied"] == false);
+    assert!(
+        event["problems"][0]
+            .as_str()
+            .is_some_and(|p| p.contains("doesn't belong")),
+        "{event:#}"
+    );
+    Client::hello(w.server.address).start_tls(second.client(None), "one.test");
+    w.receiver.wait(1);
+}
