@@ -40,6 +40,8 @@ pub enum Answer {
     SayAndClose(String),
     /// It closes.
     Close,
+    /// With these bytes, each after a while, and then it closes.
+    Bytes(Vec<(Duration, Vec<u8>)>),
     /// After a while, with another answer.
     After(Duration, Box<Answer>),
 }
@@ -337,6 +339,13 @@ impl Talk<'_> {
                     continue;
                 }
                 Answer::Close => return Ok(Then::Close),
+                Answer::Bytes(parts) => {
+                    for (wait, bytes) in parts {
+                        std::thread::sleep(wait);
+                        self.stream.get_mut().write_all(&bytes)?;
+                    }
+                    return Ok(Then::Close);
+                }
                 Answer::Usual => usual.to_owned(),
                 Answer::Say(reply) => reply,
                 Answer::SayAndClose(reply) => {

@@ -28,6 +28,7 @@ mod spf;
 mod storm;
 mod submit;
 mod tls_in;
+mod tls_out;
 
 use std::process::ExitCode;
 
@@ -225,6 +226,14 @@ fn main() -> ExitCode {
             handshakes_that_come_to_nothing,
             certificates_of_clients,
             certificates_that_are_no_good,
+        }
+        tls_out: {
+            levels_and_receivers,
+            who_may_ask_for_more,
+            sessions_go_on,
+            postfix_receives_over_tls,
+            tls_from_the_first_byte,
+            addresses_of_bad_tls_are_remembered,
         }
     })
 }

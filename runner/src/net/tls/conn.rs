@@ -115,7 +115,8 @@ impl Fault {
 
     /// The peer said nothing for so long.
     pub fn silent(limit: std::time::Duration) -> Self {
-        let text = format!("no TLS handshake within {} s", limit.as_secs());
+        let seconds = limit.as_secs_f64().ceil();
+        let text = format!("no TLS handshake within {seconds} s");
         Self::new(FaultKind::Broken, text)
     }
 
@@ -144,6 +145,7 @@ impl Fault {
             ),
             E::PeerIncompatible(
                 PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+                | PeerIncompatible::SignatureAlgorithmsExtensionRequired
                 | PeerIncompatible::Tls12NotOffered
                 | PeerIncompatible::ServerDoesNotSupportTls12Or13,
             ) => (
