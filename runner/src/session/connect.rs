@@ -327,10 +327,10 @@ async fn reach(
                 (None, _) => None,
             };
             if let Some(fault) = &tls
-                && fault.kind != FaultKind::Broken
+                && unreachable.said.code.is_none()
+                && !unreachable.said.text.contains(&fault.text)
             {
-                let text = format!("{host} [{}]: {fault}", address.ip());
-                unreachable.said.text = text;
+                unreachable.said.text = format!("{host} [{}]: {fault}", address.ip());
             }
             Err(Trouble {
                 unreachable,
