@@ -117,6 +117,28 @@ pub const HOST_ADDRESSES_MAX: usize = 16;
 /// Addresses that a plan keeps over all its hosts.
 pub const PLAN_ADDRESSES_MAX: usize = 64;
 
+// -- MTA-STS, TLS-RPT --
+
+/// Longest name of a field in their TXT records and in policies, octets (RFC 8461 3.1, 3.2,
+/// RFC 8460 3).
+pub const FIELD_NAME_BYTES_MAX: usize = 32;
+/// Longest id of a policy, octets (RFC 8461 3.1).
+pub const MTA_STS_ID_BYTES_MAX: usize = 32;
+/// Longest policy, bytes: 64 KiB (RFC 8461 3.3).
+pub const MTA_STS_POLICY_BYTES_MAX: usize = 64 * 1024;
+/// Most `mx` of one policy (our choice; large receivers have five).
+pub const MTA_STS_MX_MAX: usize = 128;
+/// Longest time that a policy holds, seconds: about a year (RFC 8461 3.2).
+pub const MTA_STS_MAX_AGE_S_MAX: u32 = 31_557_600;
+/// How long after it was fetched a policy is fetched again, seconds: a day (RFC 8461 3.3), or half
+/// of the time that it holds if that is less.
+pub const MTA_STS_REFRESH_S: u32 = 86_400;
+/// Wait after the first fetch of a policy that failed, seconds (RFC 8461 3.3), and the shortest
+/// time that one holds; each further failure doubles the wait.
+pub const MTA_STS_RETRY_S_MIN: u32 = 300;
+/// Longest wait after fetches that failed, seconds (our choice).
+pub const MTA_STS_RETRY_S_MAX: u32 = 3600;
+
 // -- SPF --
 
 /// Terms of one check that ask DNS (RFC 7208 4.6.4).

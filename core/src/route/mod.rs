@@ -1,11 +1,14 @@
-//! Which hosts and addresses take mail for a domain.
+//! Which hosts and addresses take mail for a domain, and how sure one can be that it is they.
 //!
 //! [`mx::MxLookup`] finds them; [`plan::Plan`] is what it finds; [`address`] says which addresses
-//! mail never goes to.
+//! mail never goes to. [`mta_sts`] is what a domain demands of the way to them.
 
 pub mod address;
+mod fields;
+pub mod mta_sts;
 pub mod mx;
 pub mod plan;
 
+pub use fields::{FieldError, Published};
 pub use mx::{FamilyOrder, FixedHost, MxLookup, Options, Step};
 pub use plan::{Fault, Plan, PlanHost, RouteError, SiteKey};
