@@ -117,6 +117,18 @@ pub const HOST_ADDRESSES_MAX: usize = 16;
 /// Addresses that a plan keeps over all its hosts.
 pub const PLAN_ADDRESSES_MAX: usize = 64;
 
+// -- DANE --
+
+/// TLSA records of one host that count, in the order of the answer (our choice; hosts that change
+/// keys have a handful).
+pub const DANE_RECORDS_MAX: usize = 64;
+/// Certificates of one chain that are looked at, from the server's own on (our choice).
+pub const DANE_CHAIN_MAX: usize = 16;
+/// Paths to trust anchors that are validated for one chain (our choice): each costs signatures.
+pub const DANE_PATHS_MAX: usize = 16;
+/// Hosts that the text about a certificate of the wrong names lists of it.
+pub const DANE_NAMES_SHOWN_MAX: usize = 3;
+
 // -- MTA-STS, TLS-RPT --
 
 /// Longest name of a field in their TXT records and in policies, octets (RFC 8461 3.1, 3.2,

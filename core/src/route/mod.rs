@@ -1,13 +1,15 @@
 //! Which hosts and addresses take mail for a domain, and how sure one can be that it is they.
 //!
 //! [`mx::MxLookup`] finds them; [`plan::Plan`] is what it finds; [`address`] says which addresses
-//! mail never goes to. [`mta_sts`] is what a domain demands of the way to them.
+//! mail never goes to. [`dane`] and [`mta_sts`] are what hosts and domains demand of the way to them.
 
 pub mod address;
+pub mod dane;
 mod fields;
 pub mod mta_sts;
 pub mod mx;
 pub mod plan;
+mod reference;
 
 pub use fields::{FieldError, Published};
 pub use mx::{FamilyOrder, FixedHost, MxLookup, Options, Step};
