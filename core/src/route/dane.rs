@@ -35,7 +35,7 @@ mod judge;
 mod lookup;
 mod record;
 
-pub use certificate::{Certificate, NotACertificate};
+pub use certificate::{Certificate, NotACertificate, contents};
 pub use judge::{Anchor, DaneFault, Path, PathFault, PathValidator, Peer, Verdict, judge};
 pub use lookup::{NoDane, TlsaLookup, Tlsas, reference_names};
 pub use record::{Matching, Requirement, Selector, Unusable, Usable, Usage};

@@ -7,6 +7,7 @@
 //! | [`op`] | single operations on a descriptor: connect, receive, send, accept |
 //! | [`tcp`] | streams and listeners made of them |
 //! | [`udp`] | datagram sockets |
+//! | [`path`] | paths of certificates |
 //!
 //! An operation that was submitted is never forgotten: dropping its future leaves the buffer and
 //! the descriptor with the kernel until it completes, so whoever gives up on a socket calls
@@ -14,6 +15,7 @@
 
 pub mod clock;
 pub mod op;
+pub mod path;
 pub mod ring;
 pub mod tcp;
 pub mod udp;

@@ -115,6 +115,12 @@ fn is_context(tag: Tag, wanted: u32) -> bool {
     matches!(tag, Tag::ContextSpecific { number, .. } if number.value() == wanted)
 }
 
+/// What stands within a SEQUENCE, such as one of the parts of a [`Certificate`], for libraries that
+/// want it without its tag and length; `None` if it is none.
+pub fn contents(sequence: &[u8]) -> Option<&[u8]> {
+    only(sequence, Tag::Sequence).ok()
+}
+
 /// The contents of `bytes`, which must be one element with this tag and nothing behind it.
 fn only(bytes: &[u8], tag: Tag) -> Result<&[u8], NotACertificate> {
     let mut elements = Elements::of(bytes)?;
