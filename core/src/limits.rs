@@ -150,6 +150,22 @@ pub const MTA_STS_REFRESH_S: u32 = 86_400;
 pub const MTA_STS_RETRY_S_MIN: u32 = 300;
 /// Longest wait after fetches that failed, seconds (our choice).
 pub const MTA_STS_RETRY_S_MAX: u32 = 3600;
+/// Addresses that one domain's TLS reports go to (our choice; RFC 8460 3 sets none).
+pub const TLSRPT_URIS_MAX: usize = 8;
+/// Largest report that is read, bytes of JSON: 8 MiB. RFC 8460 sets none; those of large senders
+/// about large receivers have a few hundred kilobytes.
+pub const TLSRPT_JSON_BYTES_MAX: usize = 8 << 20;
+/// Longest text in a report, bytes; what is longer is cut where it is read.
+pub const TLSRPT_TEXT_BYTES_MAX: usize = 4096;
+/// Lines of one policy, and patterns of its hosts, in a report: a policy of MTA-STS fits.
+pub const TLSRPT_LINES_MAX: usize = MTA_STS_MX_MAX + 3;
+/// Policies of one report, read or written.
+pub const TLSRPT_POLICIES_MAX: usize = 100;
+/// Different failures of one policy in a report, read or written.
+pub const TLSRPT_FAILURES_MAX: usize = 1000;
+/// What one day's results take in memory, bytes, roughly: 64 MiB. What is new then is counted as
+/// not reported.
+pub const TLSRPT_COLLECTED_BYTES_MAX: usize = 64 << 20;
 
 // -- SPF --
 

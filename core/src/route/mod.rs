@@ -1,7 +1,8 @@
 //! Which hosts and addresses take mail for a domain, and how sure one can be that it is they.
 //!
 //! [`mx::MxLookup`] finds them; [`plan::Plan`] is what it finds; [`address`] says which addresses
-//! mail never goes to. [`dane`] and [`mta_sts`] are what hosts and domains demand of the way to them.
+//! mail never goes to. [`dane`] and [`mta_sts`] are what hosts and domains demand of the way to them, and
+//! [`tlsrpt`] tells domains what came of it.
 
 pub mod address;
 pub mod dane;
@@ -10,6 +11,7 @@ pub mod mta_sts;
 pub mod mx;
 pub mod plan;
 mod reference;
+pub mod tlsrpt;
 
 pub use fields::{FieldError, Published};
 pub use mx::{FamilyOrder, FixedHost, MxLookup, Options, Step};

@@ -13,6 +13,7 @@
 //! | [`auth_results`] | `auth-results` |
 //! | [`dane`] | `dane` |
 //! | [`mta_sts`] | `mta-sts` |
+//! | [`tlsrpt`] | `tlsrpt` |
 //! | [`wire`] | `mailbox`, `command`, `reply` |
 //! | [`fields`] | what all of them read their input with |
 //! | [`dns`] | the DNS in the input |
@@ -26,6 +27,7 @@ pub mod dns;
 pub mod fields;
 pub mod mta_sts;
 pub mod spf;
+pub mod tlsrpt;
 pub mod wire;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -65,6 +67,7 @@ pub const KINDS: &[Kind] = &[
     auth_results::KIND,
     dane::KIND,
     mta_sts::KIND,
+    tlsrpt::KIND,
     wire::MAILBOX,
     wire::COMMAND,
     wire::REPLY,
