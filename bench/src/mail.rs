@@ -50,7 +50,7 @@ pub fn received() -> Received<'static> {
         },
         id: "0123456789abc",
         recipient: None,
-        tls: Some("TLS_AES_256_GCM_SHA384"),
+        tls: Some(("TLS_AES_256_GCM_SHA384", "TLSv1.3")),
         date: Date::utc(Wall::from_unix(1_790_000_000)),
     }
 }

@@ -117,6 +117,56 @@ pub const HOST_ADDRESSES_MAX: usize = 16;
 /// Addresses that a plan keeps over all its hosts.
 pub const PLAN_ADDRESSES_MAX: usize = 64;
 
+// -- DANE --
+
+/// TLSA records of one host that count, in the order of the answer (our choice; hosts that change
+/// keys have a handful).
+pub const DANE_RECORDS_MAX: usize = 64;
+/// Certificates of one chain that are looked at, from the server's own on (our choice).
+pub const DANE_CHAIN_MAX: usize = 16;
+/// Paths to trust anchors that are validated for one chain (our choice): each costs signatures.
+pub const DANE_PATHS_MAX: usize = 16;
+/// Hosts that the text about a certificate of the wrong names lists of it.
+pub const DANE_NAMES_SHOWN_MAX: usize = 3;
+
+// -- MTA-STS, TLS-RPT --
+
+/// Longest name of a field in their TXT records and in policies, octets (RFC 8461 3.1, 3.2,
+/// RFC 8460 3).
+pub const FIELD_NAME_BYTES_MAX: usize = 32;
+/// Longest id of a policy, octets (RFC 8461 3.1).
+pub const MTA_STS_ID_BYTES_MAX: usize = 32;
+/// Longest policy, bytes: 64 KiB (RFC 8461 3.3).
+pub const MTA_STS_POLICY_BYTES_MAX: usize = 64 * 1024;
+/// Most `mx` of one policy (our choice; large receivers have five).
+pub const MTA_STS_MX_MAX: usize = 128;
+/// Longest time that a policy holds, seconds: about a year (RFC 8461 3.2).
+pub const MTA_STS_MAX_AGE_S_MAX: u32 = 31_557_600;
+/// How long after it was fetched a policy is fetched again, seconds: a day (RFC 8461 3.3), or half
+/// of the time that it holds if that is less.
+pub const MTA_STS_REFRESH_S: u32 = 86_400;
+/// Wait after the first fetch of a policy that failed, seconds (RFC 8461 3.3), and the shortest
+/// time that one holds; each further failure doubles the wait.
+pub const MTA_STS_RETRY_S_MIN: u32 = 300;
+/// Longest wait after fetches that failed, seconds (our choice).
+pub const MTA_STS_RETRY_S_MAX: u32 = 3600;
+/// Addresses that one domain's TLS reports go to (our choice; RFC 8460 3 sets none).
+pub const TLSRPT_URIS_MAX: usize = 8;
+/// Largest report that is read, bytes of JSON: 8 MiB. RFC 8460 sets none; those of large senders
+/// about large receivers have a few hundred kilobytes.
+pub const TLSRPT_JSON_BYTES_MAX: usize = 8 << 20;
+/// Longest text in a report, bytes; what is longer is cut where it is read.
+pub const TLSRPT_TEXT_BYTES_MAX: usize = 4096;
+/// Lines of one policy, and patterns of its hosts, in a report: a policy of MTA-STS fits.
+pub const TLSRPT_LINES_MAX: usize = MTA_STS_MX_MAX + 3;
+/// Policies of one report, read or written.
+pub const TLSRPT_POLICIES_MAX: usize = 100;
+/// Different failures of one policy in a report, read or written.
+pub const TLSRPT_FAILURES_MAX: usize = 1000;
+/// What one day's results take in memory, bytes, roughly: 64 MiB. What is new then is counted as
+/// not reported.
+pub const TLSRPT_COLLECTED_BYTES_MAX: usize = 64 << 20;
+
 // -- SPF --
 
 /// Terms of one check that ask DNS (RFC 7208 4.6.4).

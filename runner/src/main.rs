@@ -36,7 +36,7 @@ enum Command {
     Demo(cli::demo::Args),
     /// A receiver for tests: takes mail, or refuses it as real providers do, and counts
     Sink(cli::sink::Args),
-    /// Evaluate addresses, SMTP lines and authentication offline, one JSON object a line
+    /// Evaluate addresses, SMTP lines, authentication and TLS policies offline, one JSON object a line
     #[command(long_about = cli::eval::long_about())]
     Eval(cli::eval::Args),
 }

@@ -123,6 +123,41 @@ pub struct Tlsa {
     pub data: Box<[u8]>,
 }
 
+impl Tlsa {
+    /// Reads what [`Display`](fmt::Display) writes (RFC 6698 2.2): three numbers and hexadecimal
+    /// digits, which may be in groups; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split_ascii_whitespace();
+        let mut number = || -> Option<u8> {
+            let digits = |word: &&str| word.bytes().all(|b| b.is_ascii_digit());
+            words.next().filter(digits)?.parse().ok()
+        };
+        let (usage, selector, matching) = (number()?, number()?, number()?);
+        let digit = |c: char| c.to_digit(16).and_then(|d| u8::try_from(d).ok());
+        let mut digits = words.flat_map(str::chars).map(digit);
+        let mut data = Vec::with_capacity(32);
+        while let Some(high) = digits.next() {
+            data.push(high? << 4 | digits.next()??);
+        }
+        (!data.is_empty()).then(|| Self {
+            usage,
+            selector,
+            matching,
+            data: data.into(),
+        })
+    }
+}
+
+/// As zone files have it (RFC 6698 2.2).
+impl fmt::Display for Tlsa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {} ", self.usage, self.selector, self.matching)?;
+        self.data
+            .iter()
+            .try_for_each(|octet| write!(f, "{octet:02x}"))
+    }
+}
+
 /// The records of an answer, in the order of the server; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -666,5 +701,34 @@ pub fn parse_answer(now: Instant, question: &Question, message: &[u8]) -> Option
             expires: now + Duration::from_secs(u64::from(decoded.ttl_s.unwrap_or(0))),
         }),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    #[test]
+    fn tlsa_as_zone_files_have_it() {
+        for (text, again) in [
+            ("3 1 1 00fF", "3 1 1 00ff"),
+            (" 255\t0 0  0 1 2 3 ", "255 0 0 0123"),
+        ] {
+            let record = Tlsa::parse(text).unwrap();
+            assert_eq!(record.to_string(), again);
+            assert_eq!(Tlsa::parse(again), Some(record));
+        }
+        for text in [
+            "",
+            "3 1 1",
+            "3 1 1 0",
+            "3 1 1 0g",
+            "256 1 1 00",
+            "3 1 +1 00",
+            "3 1 00",
+        ] {
+            assert_eq!(Tlsa::parse(text), None, "{text}");
+        }
     }
 }

@@ -5,3 +5,5 @@ pub mod date;
 #[cfg(feature = "alloc")]
 pub mod dsn;
 pub mod header;
+#[cfg(feature = "alloc")]
+pub(crate) mod part;

@@ -21,7 +21,7 @@ pub mod data;
 pub mod extension;
 pub mod proxy;
 pub mod reply;
-mod rfc3339;
+pub(crate) mod rfc3339;
 pub mod server;
 pub mod xtext;
 

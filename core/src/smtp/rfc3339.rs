@@ -1,4 +1,4 @@
-//! The date-time of HOLDUNTIL (RFC 3339 5.6), to [`Wall`] and back.
+//! The date-time of HOLDUNTIL and of TLS reports (RFC 3339 5.6), to [`Wall`] and back.
 //!
 //! ```text
 //! date-time = 4DIGIT "-" 2DIGIT "-" 2DIGIT "T" 2DIGIT ":" 2DIGIT ":" 2DIGIT
@@ -70,7 +70,7 @@ fn date_time(input: &str) -> IResult<&str, Wall, ()> {
 }
 
 /// The instant that `text` names, if it is one.
-pub(super) fn parse(text: &str) -> Option<Wall> {
+pub(crate) fn parse(text: &str) -> Option<Wall> {
     all_consuming(date_time)
         .parse(text)
         .ok()
@@ -118,7 +118,7 @@ fn date(days: i64) -> (i64, i64, i64) {
 
 /// Writes a time as `YYYY-MM-DDTHH:MM:SSZ`; what lies outside of the years 0 to 9999 becomes
 /// their first or last second.
-pub(super) struct Utc(pub(super) Wall);
+pub(crate) struct Utc(pub(crate) Wall);
 
 impl fmt::Display for Utc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

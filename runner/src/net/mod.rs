@@ -8,6 +8,7 @@
 //! | [`tcp`] | streams and listeners made of them |
 //! | [`tls`] | TLS over streams |
 //! | [`udp`] | datagram sockets |
+//! | [`path`] | paths of certificates |
 //!
 //! An operation that was submitted is never forgotten: dropping its future leaves the buffer and
 //! the descriptor with the kernel until it completes, so whoever gives up on a socket calls
@@ -15,6 +16,7 @@
 
 pub mod clock;
 pub mod op;
+pub mod path;
 pub mod ring;
 pub mod tcp;
 pub mod tls;

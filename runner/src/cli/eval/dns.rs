@@ -219,24 +219,7 @@ fn txt(value: &Value) -> Option<Box<[u8]>> {
 }
 
 fn tlsa(value: &Value) -> Option<Tlsa> {
-    let mut parts = value.as_str()?.split_ascii_whitespace();
-    let mut number = || -> Option<u8> { parts.next()?.parse().ok() };
-    let (usage, selector, matching) = (number()?, number()?, number()?);
-    let hex: String = parts.collect();
-    let digit = |c: u8| char::from(c).to_digit(16);
-    let (pairs, []) = hex.as_bytes().as_chunks::<2>() else {
-        return None;
-    };
-    let data: Option<Vec<u8>> = pairs
-        .iter()
-        .map(|[high, low]| u8::try_from(digit(*high)? * 16 + digit(*low)?).ok())
-        .collect();
-    Some(Tlsa {
-        usage,
-        selector,
-        matching,
-        data: data.filter(|data| !data.is_empty())?.into(),
-    })
+    Tlsa::parse(value.as_str()?)
 }
 
 /// One name, alone or as the only one of a list.

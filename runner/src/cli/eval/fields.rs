@@ -190,6 +190,25 @@ impl<'a> Fields<'a> {
         })
     }
 
+    /// A list of texts.
+    ///
+    /// # Errors
+    /// It is missing or something else.
+    pub fn texts(&self, name: &str) -> Result<Vec<&'a str>, Mistake> {
+        self.required(name, "a list of texts", self.optional_texts(name))
+    }
+
+    /// A text or a list of texts that may be missing.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn optional_text_or_texts(&self, name: &str) -> Result<Option<Vec<&'a str>>, Mistake> {
+        self.typed(name, "a text or a list of texts", |value| match value {
+            Value::String(text) => Some(vec![text.as_str()]),
+            other => other.as_array()?.iter().map(Value::as_str).collect(),
+        })
+    }
+
     /// One of `words` that may be missing.
     ///
     /// # Errors

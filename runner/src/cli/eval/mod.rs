@@ -11,17 +11,23 @@
 //! | [`arc`] | `arc`, `arc-seal` |
 //! | [`dmarc`] | `dmarc` |
 //! | [`auth_results`] | `auth-results` |
+//! | [`dane`] | `dane` |
+//! | [`mta_sts`] | `mta-sts` |
+//! | [`tlsrpt`] | `tlsrpt` |
 //! | [`wire`] | `mailbox`, `command`, `reply` |
 //! | [`fields`] | what all of them read their input with |
 //! | [`dns`] | the DNS in the input |
 
 pub mod arc;
 pub mod auth_results;
+pub mod dane;
 pub mod dkim;
 pub mod dmarc;
 pub mod dns;
 pub mod fields;
+pub mod mta_sts;
 pub mod spf;
+pub mod tlsrpt;
 pub mod wire;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -59,6 +65,9 @@ pub const KINDS: &[Kind] = &[
     arc::SEAL,
     dmarc::KIND,
     auth_results::KIND,
+    dane::KIND,
+    mta_sts::KIND,
+    tlsrpt::KIND,
     wire::MAILBOX,
     wire::COMMAND,
     wire::REPLY,
@@ -75,7 +84,7 @@ pub struct Args {
 /// The reference, for `--help`.
 pub fn long_about() -> String {
     let mut text = String::from(
-        "Evaluate addresses, SMTP lines and authentication offline, one JSON object a line
+        "Evaluate addresses, SMTP lines, authentication and TLS policies offline, one JSON object a line
 
 Reads one JSON object per line on standard input and writes one per line on standard output, in \
          the same order. Nothing is asked of the network and no clock is read: what an evaluation \
