@@ -523,7 +523,7 @@ mod tests {
             },
             id: "0123456789abc",
             recipient: Some(Mailbox::parse("a@b.example").unwrap()),
-            tls: Some("TLS_AES_256_GCM_SHA384"),
+            tls: Some(("TLS_AES_256_GCM_SHA384", "TLSv1.3")),
             date: Date::utc(Wall::from_unix(0)),
         }
     }
@@ -542,7 +542,7 @@ mod tests {
              \t(host.client.example [192.0.2.1])\r\n\
              \tby mx.example with ESMTPSA id 0123456789abc\r\n\
              \tfor <a@b.example>\r\n\
-             \ttls TLS_AES_256_GCM_SHA384;\r\n\
+             \ttls TLS_AES_256_GCM_SHA384 (TLSv1.3);\r\n\
              \tThu, 1 Jan 1970 00:00:00 +0000\r\n"
         );
     }
@@ -617,7 +617,7 @@ mod tests {
             peer_name: Some(&name),
             by: &name,
             id: &name,
-            tls: Some(&name),
+            tls: Some((&name, "TLSv1.3")),
             recipient: Some(Mailbox::parse(&address).unwrap()),
             ..received()
         };

@@ -22,6 +22,7 @@ use courser_core::dns::{Answer, Asked, Input, Output, QueryId, Question, Resolve
 use courser_core::feedback::verdict::{Scope, Verdict};
 use courser_core::limits::DNS_QUERY_BYTES_MAX;
 use courser_core::mail::address::Domain;
+use courser_core::route::tls::Level;
 use courser_core::route::{MxLookup, Step};
 use courser_core::smtp::client::EhloName;
 use courser_core::time::{Instant, Wall};
@@ -250,6 +251,8 @@ impl World {
             source_address: source.address,
             ehlo_name: EhloName::new(&source.ehlo).expect("a checked name"),
             lmtp: site.lmtp,
+            tls: Level::Off,
+            implicit_tls: false,
             config: config.clone(),
             source_id: open.source,
             site_id: open.site,
@@ -329,6 +332,8 @@ impl World {
                             let routed = Routed {
                                 plan: Arc::new(plan),
                                 lmtp: false,
+                                tls: None,
+                                implicit_tls: false,
                             };
                             self.say(|| format!("{domain} goes to {:?}", routed.plan.mx_names));
                             self.learn_route(n, &domain, &routed, false);
@@ -483,7 +488,7 @@ impl World {
             return queue.scheduler.route_elsewhere(dest, until);
         }
         queue.know(dest, None);
-        let learned = queue.sites.learn(&config, domain, routed);
+        let learned = queue.sites.learn(domain, routed, None);
         if let Some(limits) = learned.limits {
             queue.scheduler.set_limits(now, learned.gate, limits);
         }
