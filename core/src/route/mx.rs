@@ -688,6 +688,8 @@ impl MxLookup {
             Fault::NullMx => "; remove its recipients from the list",
             Fault::Loop => "; accept the domain locally, or set a static route",
             Fault::Dns => "; it will be tried again",
+            // Found out by others.
+            Fault::Insecure => "",
         });
         let valid_for = if permanent {
             self.ttl.clamp(

@@ -162,6 +162,8 @@ pub enum Fault {
     SpecialAddress,
     /// DNS does not answer, for now.
     Dns,
+    /// Nothing vouches for its MX, and the mail may go to verified hosts only (RFC 8689 4.2.1).
+    Insecure,
 }
 
 /// Why a domain has no [`Plan`].
@@ -180,6 +182,20 @@ pub struct RouteError {
 }
 
 impl RouteError {
+    /// Mail that asks for REQUIRETLS, to a domain whose MX neither DNSSEC nor MTA-STS vouches for.
+    pub fn insecure(domain: &str) -> Self {
+        Self {
+            fault: Fault::Insecure,
+            permanent: true,
+            enhanced: EnhancedCode::new(5, 7, 10),
+            text: alloc::format!(
+                "the message asks for REQUIRETLS, and neither DNSSEC nor MTA-STS vouches for the MX \
+                 of {domain}"
+            ),
+            valid_for: Duration::from_secs(60),
+        }
+    }
+
     /// What kind of trouble it is, for a verdict.
     pub const fn class(&self) -> Class {
         Class::Dns

@@ -61,6 +61,8 @@ pub struct Tls {
     pub min_version: TlsVersion,
     /// How much TLS mail wants of which nothing else is said.
     pub level: Level,
+    /// Whether hosts with TLSA records are authenticated by them (RFC 7672), where `dns.trusted`.
+    pub dane: bool,
     /// A host whose handshake failed gets mail in plaintext for so long, where that is allowed.
     pub retry_after: Duration,
     /// The server's certificates; the first one for clients that ask for no name.
@@ -75,6 +77,7 @@ impl Tls {
             ca_file: s.optional("ca_file"),
             min_version: s.get("min_version", TlsVersion::Tls12),
             level: s.get("level", Level::Opportunistic),
+            dane: s.get("dane", true),
             retry_after: s.bounded(
                 "retry_after",
                 Duration::from_secs(3600),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use courser_core::route::tls::Level;
+use courser_core::route::tls::{Demand, Level};
 use courser_core::route::{Plan, SiteKey};
 use courser_core::traffic::scheduler::{GateId, Limits, SiteId};
 
@@ -24,6 +24,8 @@ pub struct Site {
     pub lmtp: bool,
     /// How much TLS is wanted toward it; `None`: nobody says.
     pub tls: Option<Level>,
+    /// What its mail itself asks for.
+    pub demand: Demand,
     /// TLS from the first byte.
     pub implicit_tls: bool,
     /// Whose limits it is under.
@@ -41,7 +43,7 @@ pub struct Learned {
 }
 
 /// What makes two domains' sites one: mail for both may go over one connection.
-type Key = (SiteKey, Option<Arc<str>>, bool, Option<Level>, bool);
+type Key = (SiteKey, Option<Arc<str>>, bool, Option<Level>, Demand, bool);
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Gate {
@@ -86,11 +88,11 @@ impl Sites {
         (key.get() % shards.max(1) as u128) as usize
     }
 
-    /// Takes a domain's route in; `tls` is what its mail itself wants.
-    pub fn learn(&mut self, domain: &str, routed: &Routed, tls: Option<Level>) -> Learned {
+    /// Takes a domain's route in, for mail that asks for this.
+    pub fn learn(&mut self, domain: &str, routed: &Routed, demand: Demand) -> Learned {
         let provider = self.providers.of(domain, &routed.plan);
         let of_provider = provider.and_then(|p| p.tls);
-        let tls = [tls, routed.tls, of_provider].into_iter().flatten().max();
+        let tls = demand.level().max(routed.tls).max(of_provider);
         let (gate_key, limits) = match &provider {
             Some(p) => (Gate::Provider(p.name.clone()), Some(p.limits)),
             None => (Gate::Site(routed.plan.site), None),
@@ -104,6 +106,7 @@ impl Sites {
             provider: provider.clone(),
             lmtp: routed.lmtp,
             tls,
+            demand,
             implicit_tls: routed.implicit_tls,
             gate,
         };
@@ -112,6 +115,7 @@ impl Sites {
             provider,
             routed.lmtp,
             tls,
+            demand,
             routed.implicit_tls,
         );
         let number = match self.by_key.get(&key) {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use courser_core::dns::{Name, Question};
 use courser_core::limits::MX_HOSTS_MAX;
 use courser_core::mail::address::Domain;
-use courser_core::route::tls::Level;
+use courser_core::route::tls::{Demand, Level};
 use courser_core::route::{
     FamilyOrder, Fault, FixedHost, MxLookup, Options, Plan, RouteError, Step,
 };
@@ -86,11 +86,16 @@ impl Router {
         }
     }
 
-    /// Where mail for `domain` goes. `seed` shuffles hosts of equal preference.
+    /// Where mail for `domain` that asks for this goes. `seed` shuffles hosts of equal preference.
     ///
     /// # Errors
     /// Why nowhere, or not now.
-    pub async fn route(&self, domain: &str, seed: u64) -> Result<Routed, RouteError> {
+    pub async fn route(
+        &self,
+        domain: &str,
+        demand: &Demand,
+        seed: u64,
+    ) -> Result<Routed, RouteError> {
         let ascii = Name::from_domain(domain).map(|n| n.as_str().to_owned());
         let key = ascii.as_deref().unwrap_or(domain);
         let of_domain = self.config.tls.of_domain(key);
@@ -101,6 +106,9 @@ impl Router {
                 Err(_) => MxLookup::new(Domain::Name(domain), self.options.clone(), seed),
             };
             let plan = self.drive(lookup).await?;
+            if demand.required && !plan.secure {
+                return Err(RouteError::insecure(domain));
+            }
             return Ok(Routed {
                 plan: Arc::new(plan),
                 lmtp: false,

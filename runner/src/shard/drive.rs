@@ -127,6 +127,7 @@ impl Shard {
                     ehlo_name,
                     lmtp: site.lmtp,
                     tls: Level::decide([site.tls, source.tls], config.tls.level),
+                    demand: site.demand,
                     implicit_tls: site.implicit_tls,
                     config: config.clone(),
                     source_id: open.source,
@@ -159,10 +160,10 @@ impl Shard {
 
     async fn resolve(self: Rc<Self>, dest: DestId) {
         let key = self.queue.borrow().key_of(dest);
-        let (domain, _) = Queue::split_key(&key);
+        let (domain, demand) = Queue::split_key(&key);
         let router = self.router.borrow().clone();
         let seed = clock::random_u64();
-        match router.route(domain, seed).await {
+        match router.route(domain, &demand, seed).await {
             Ok(routed) => self.learn_route(&key, &routed, false),
             Err(error) => {
                 let again = error.valid_for.clamp(ROUTE_AGAIN_MIN, ROUTE_AGAIN_MAX);
@@ -185,7 +186,7 @@ impl Shard {
     /// The route of a destination is known. `mine` where another shard found out that its lanes
     /// belong here.
     pub(super) fn learn_route(&self, key: &str, routed: &Routed, mine: bool) {
-        let (domain, tls) = Queue::split_key(key);
+        let (domain, demand) = Queue::split_key(key);
         let config = self.config();
         let now = clock::now();
         let until = now + routed.plan.valid_for;
@@ -209,7 +210,7 @@ impl Shard {
             return;
         }
         queue.know(dest, None);
-        let learned = queue.sites.learn(domain, routed, tls);
+        let learned = queue.sites.learn(domain, routed, demand);
         if let Some(limits) = learned.limits {
             queue.scheduler.set_limits(now, learned.gate, limits);
         }
@@ -359,6 +360,7 @@ pub fn route_verdict(error: &RouteError) -> Verdict {
         Fault::NoAddress | Fault::NoUsableMx => LocalCause::NoMailHost,
         Fault::Loop => LocalCause::MailLoop,
         Fault::SpecialAddress => LocalCause::ForbiddenAddress,
+        Fault::Insecure => LocalCause::RequireTls,
         _ => LocalCause::DnsTemporary,
     };
     Verdict {

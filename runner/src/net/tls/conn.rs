@@ -74,6 +74,8 @@ impl FaultKind {
             Self::Expired => "certificate-expired",
             Self::NotTrusted => "certificate-not-trusted",
             Self::NotOffered => "starttls-not-supported",
+            Self::Tlsa => "tlsa-invalid",
+            Self::Dnssec => "dnssec-invalid",
             Self::Validation | Self::Broken => "validation-failure",
         }
     }
@@ -90,6 +92,10 @@ pub enum FaultKind {
     NotTrusted,
     /// The peer offers none.
     NotOffered,
+    /// The certificate isn't the one that its TLSA records say.
+    Tlsa,
+    /// Its TLSA records can't be found out.
+    Dnssec,
     /// Everything else.
     Validation,
     /// The connection broke within the handshake, or the peer was silent.
@@ -193,7 +199,8 @@ impl Fault {
                 FaultKind::NotTrusted,
                 "the peer's certificate was revoked".to_owned(),
             ),
-            C::Other(other) => (FaultKind::Validation, other.to_string()),
+            // Ours alone say this: DANE's.
+            C::Other(other) => (FaultKind::Tlsa, other.to_string()),
             bad => (
                 FaultKind::Validation,
                 format!("the peer's certificate is not valid ({bad})"),

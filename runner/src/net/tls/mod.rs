@@ -12,7 +12,7 @@ pub mod conn;
 pub mod pem;
 pub mod server;
 
-pub use client::{Attempt, Client, Trust};
+pub use client::{Attempt, Client, Dane, Trust};
 pub use conn::{Conn, Facts, Fault, FaultKind, Receive};
 pub use pem::FileFault;
 pub use server::{Certificates, Server, Servers, servers};
