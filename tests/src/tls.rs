@@ -177,6 +177,11 @@ impl Issued {
         (chain.expect("certificates in PEM"), key)
     }
 
+    /// The certificates in DER, its own first.
+    pub fn chain_der(&self) -> Vec<Vec<u8>> {
+        self.der().0.iter().map(|der| der.to_vec()).collect()
+    }
+
     /// What a receiver needs that shows it.
     ///
     /// # Panics
