@@ -198,7 +198,11 @@ impl Router {
         }
     }
 
-    async fn drive(&self, mut lookup: MxLookup) -> Result<Plan, RouteError> {
+    /// Finds what `lookup` looks for.
+    ///
+    /// # Errors
+    /// Why nowhere, or not now.
+    pub async fn drive(&self, mut lookup: MxLookup) -> Result<Plan, RouteError> {
         loop {
             let mut questions: Vec<Question> = Vec::new();
             loop {

@@ -142,7 +142,8 @@ async fn reach_or_fall_back(
     address: SocketAddr,
 ) -> Result<(Link, Peer), Trouble> {
     let host = plan_host.name.clone();
-    let wanted = match wanted(shard, task, plan_host).await {
+    let config = shard.config();
+    let wanted = match wanted(shard.dns(), &config, (task.tls, &task.demand), plan_host).await {
         Ok(wanted) => wanted,
         Err(fault) => {
             shard.tell_tls_failed(task, (&host, address), &fault, false);

@@ -4,12 +4,14 @@
 //! |---|---|
 //! | [`connect`] | finds a host that answers |
 //! | [`link`] | moves bytes between the socket and the core's client machine |
+//! | [`probe`] | the same without mail, to say what would happen |
 //! | [`transaction`] | messages on their way |
 //! | [`wanted`] | how much TLS a host gets, and with whom |
 //! | this one | takes deliveries from the lane and reports what became of them |
 
 pub mod connect;
 pub mod link;
+pub mod probe;
 pub mod transaction;
 pub mod wanted;
 

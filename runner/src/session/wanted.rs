@@ -6,11 +6,11 @@ use courser_core::auth::Step;
 use courser_core::dns::Name;
 use courser_core::route::PlanHost;
 use courser_core::route::dane::{Requirement, TlsaLookup, Tlsas, reference_names};
-use courser_core::route::tls::Level;
+use courser_core::route::tls::{Demand, Level};
 
-use super::LaneTask;
+use crate::config::Config;
 use crate::net::tls::{Dane, Fault, FaultKind, Trust};
-use crate::shard::Shard;
+use crate::route::dns::Dns;
 
 /// What a connection has to be.
 #[derive(Clone, Debug)]
@@ -29,28 +29,32 @@ impl Wanted {
     };
 }
 
-/// What a connection to a host has to be: by the level of its lane, and by its TLSA records where
+/// What a connection to a host has to be: by the level that is wanted, and by its TLSA records where
 /// DNSSEC is believed.
 ///
 /// # Errors
 /// It can't be found out, so no mail may go there now (RFC 7672 2.1.2).
-pub async fn wanted(shard: &Shard, task: &LaneTask, host: &PlanHost) -> Result<Wanted, Fault> {
+pub async fn wanted(
+    dns: &Dns,
+    config: &Config,
+    (level, demand): (Level, &Demand),
+    host: &PlanHost,
+) -> Result<Wanted, Fault> {
     let by_level = Wanted {
-        level: task.tls,
-        trust: match task.tls {
+        level,
+        trust: match level {
             Level::Verified => Trust::Authorities,
             _ => Trust::Anyone,
         },
     };
-    let config = shard.config();
-    let asks = config.dns.trusted && config.tls.dane && !task.demand.optional;
-    if !asks || task.tls == Level::Off {
+    let asks = config.dns.trusted && config.tls.dane && !demand.optional;
+    if !asks || level == Level::Off {
         return Ok(by_level);
     }
     let mut lookup = TlsaLookup::new(host);
     let found = loop {
         match lookup.step() {
-            Step::Ask(question) => lookup.answer(&*shard.ask_dns(question).await),
+            Step::Ask(question) => lookup.answer(&*dns.ask_patiently(question).await),
             Step::Done(found) => break found,
         }
     };

@@ -239,6 +239,7 @@ fn main() -> ExitCode {
             postfix_receives_over_tls,
             tls_from_the_first_byte,
             addresses_of_bad_tls_are_remembered,
+            a_probe_says_what_a_delivery_would_do,
         }
     })
 }

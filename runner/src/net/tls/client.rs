@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use courser_core::dns::{Name, Tlsa};
 use courser_core::route::dane;
@@ -83,6 +84,7 @@ impl Trust {
 pub struct Client {
     anyone: Arc<ClientConfig>,
     authorities: Option<Arc<ClientConfig>>,
+    verifier: Option<Arc<WebPkiServerVerifier>>,
     roots: usize,
     /// By what DNSSEC says: a session that began under other records must not go on.
     dane: Mutex<HashMap<[u8; 32], Arc<ClientConfig>>>,
@@ -130,17 +132,19 @@ impl Client {
         }
         let provider = provider();
         let count = roots.len();
-        let authorities = (count > 0).then(|| {
+        let verifier = (count > 0).then(|| {
             WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build()
         });
-        let authorities = authorities
-            .and_then(Result::ok)
+        let verifier = verifier.and_then(Result::ok);
+        let authorities = verifier
+            .clone()
             .map(|verifier| config(&provider, verifier, SESSIONS_MAX));
         let algorithms = provider.signature_verification_algorithms;
         let anyone = Arc::new(Anyone { algorithms });
         Ok(Self {
             anyone: config(&provider, anyone, SESSIONS_MAX),
             authorities,
+            verifier,
             roots: count,
             dane: Mutex::default(),
         })
@@ -175,6 +179,29 @@ impl Client {
             }
         };
         Ok(Attempt { config, name })
+    }
+
+    /// What [`Trust::Authorities`] would say of a chain, in DER, of a host's.
+    ///
+    /// # Errors
+    /// Why it is not trusted.
+    pub fn judge(&self, host: &str, chain: &[Vec<u8>], now: Wall) -> Result<(), Fault> {
+        // What is said of no authorities, or of a host without a name, is said there.
+        let Attempt { name, .. } = self.attempt(host, &Trust::Authorities)?;
+        let chain: Vec<CertificateDer<'_>> = chain
+            .iter()
+            .map(|der| CertificateDer::from(&der[..]))
+            .collect();
+        let (Some(verifier), [leaf, others @ ..]) = (&self.verifier, &chain[..]) else {
+            let text = "it has no certificate";
+            return Err(Fault::new(FaultKind::Validation, text));
+        };
+        let since = Duration::from_secs(u64::try_from(now.unix()).unwrap_or(0));
+        let now = UnixTime::since_unix_epoch(since);
+        verifier
+            .verify_server_cert(leaf, others, &name, &[], now)
+            .map(drop)
+            .map_err(|e| Fault::of(&e))
     }
 
     fn by_dane(&self, dane: &Arc<Dane>) -> Arc<ClientConfig> {

@@ -12,10 +12,11 @@ use rustls::server::{
 };
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, version};
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::client::provider;
 use super::conn::Fault;
+use super::leaf::names;
 use super::pem::{self, FileFault};
 use crate::config::{self, Certificate, Config, ListenerTls, TlsVersion};
 
@@ -124,20 +125,6 @@ fn load(one: &Certificate, now: Wall) -> Result<Loaded, FileFault> {
         not_after: Wall::from_unix(to),
         key: Arc::new(key),
     })
-}
-
-/// The names of a certificate, in lower case.
-fn names(leaf: &X509Certificate<'_>) -> Vec<String> {
-    let Ok(Some(san)) = leaf.subject_alternative_name() else {
-        return Vec::new();
-    };
-    let names = san.value.general_names.iter();
-    names
-        .filter_map(|name| match name {
-            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
-            _ => None,
-        })
-        .collect()
 }
 
 /// What each listener of the configuration that speaks TLS needs for it, by its name.
