@@ -126,7 +126,7 @@ impl Fault {
         Self::new(FaultKind::Broken, text)
     }
 
-    fn broken(error: &io::Error) -> Self {
+    pub(super) fn broken(error: &io::Error) -> Self {
         Self::new(
             FaultKind::Broken,
             format!("the connection broke within the TLS handshake: {error}"),
