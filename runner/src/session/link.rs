@@ -166,6 +166,10 @@ impl Link {
                     // Options never ask for TLS as long as there is no handshake to do.
                     let _ = self.machine.handle(clock::now(), Input::TlsFailed);
                 }
+                Output::SendAuth(_) => {
+                    // Options never ask for AUTH as long as no route has a user.
+                    let _ = self.machine.handle(clock::now(), Input::AuthFailed);
+                }
                 Output::Wait(deadline) => {
                     self.deadline = deadline;
                     break false;

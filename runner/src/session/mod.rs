@@ -375,7 +375,7 @@ fn is_goodbye(failure: &Failure) -> bool {
 fn stage(state: State) -> Stage {
     match state {
         State::Greeting => Stage::Greeting,
-        State::Hello | State::StartTls | State::Handshake => Stage::Hello,
+        State::Hello | State::StartTls | State::Handshake | State::Auth => Stage::Hello,
         State::Mail | State::Idle | State::Reset | State::Quit | State::Closed => Stage::Mail,
         State::Rcpt => Stage::Rcpt,
         State::Data => Stage::Data,
