@@ -250,6 +250,12 @@ pub const SAME_SOURCE_RUN: u32 = 100;
 pub const EXPLAIN_AHEAD_MAX: u32 = 10_000;
 /// Addresses of hosts that could not be reached that are remembered by default.
 pub const DEAD_HOSTS_MAX: usize = 10_000;
+/// Client networks whose failed logins are remembered.
+pub const LOGIN_NETWORKS_MAX: usize = 100_000;
+/// Users whose failed logins are remembered, and as many names that no user has.
+pub const LOGIN_USERS_MAX: usize = 10_000;
+/// Networks that a user logged in from of late, which a block of the user doesn't hit.
+pub const LOGIN_GOOD_NETWORKS_MAX: usize = 4;
 /// Shortest wait between two attempts, seconds.
 pub const RETRY_WAIT_S_MIN: u64 = 1;
 
