@@ -26,6 +26,7 @@ use crate::events::{Event, EventKind, EventLog};
 use crate::intake::clients::Clients;
 use crate::intake::smtp::Entrance;
 use crate::logging::LogHandle;
+use crate::login::{Loaded, Logins};
 use crate::memory::{Trim, resident_bytes};
 use crate::net::tcp::BoundListener;
 use crate::queue::providers::Providers;
@@ -72,6 +73,7 @@ pub fn run(path: &Path, config: Config, logging: LogHandle) -> anyhow::Result<()
     };
     let control = ControlServer::bind(&config.server.control_socket)?;
     let keys = Arc::new(Keys::load(&config.dkim)?);
+    let logins = Logins::new(Arc::new(Loaded::load(&config, None)?), config.logins.0);
     let mut doors = bind(&config, shards)?;
     // The spool's lock comes before the event files: a second server must not touch them.
     let (spool, recovery) = Store::open(&config.spool.dir, config.spool.options())?;
@@ -84,7 +86,14 @@ pub fn run(path: &Path, config: Config, logging: LogHandle) -> anyhow::Result<()
         took_ms = recovery.took.as_millis() as u64,
         "the spool is open"
     );
-    let shared = Shared::new(config.clone(), keys, spool.clone(), sink.clone(), shards);
+    let shared = Shared::new(
+        config.clone(),
+        keys,
+        logins,
+        spool.clone(),
+        sink.clone(),
+        shards,
+    );
     let say = |kind| sink.send_blocking(&mut vec![Event::now(kind)]);
     for damage in &recovery.warnings {
         say(EventKind::Damage(Box::new(damage.into())));
@@ -568,8 +577,20 @@ impl Plane {
         let old = self.shared.config();
         let plan = reload_plan(&old, &new);
         let new = Arc::new(plan.merged(&old, new));
+        let before = self.shared.logins.loaded();
+        let loaded = match Loaded::load(&new, Some(&before)) {
+            Ok(loaded) => loaded,
+            Err(faults) => {
+                let each = faults.0.iter().map(ToString::to_string).collect();
+                self.tell_reload(false, Vec::new(), each);
+                let right = "the old configuration and users stay in force";
+                return Response::error(faults.to_string(), right);
+            }
+        };
         self.shared.set_config(new.clone());
         self.shared.set_keys(Arc::new(keys));
+        let changes = loaded.changes(&before);
+        self.shared.logins.reload(Arc::new(loaded), new.logins.0);
         self.shared.keys_bell.notify_one();
         self.logging.set_level(new.log.level);
         let providers = Arc::new(Providers::new(&new));
@@ -585,7 +606,8 @@ impl Plane {
         for inbox in &self.shared.inboxes {
             inbox.put(Mail::Reload(new.clone(), providers.clone()));
         }
-        let applied: Vec<String> = plan.applied.iter().map(ToString::to_string).collect();
+        let mut applied: Vec<String> = plan.applied.iter().map(ToString::to_string).collect();
+        applied.extend(changes);
         let needs_restart: Vec<String> =
             plan.needs_restart.iter().map(ToString::to_string).collect();
         self.tell_reload(true, applied.clone(), needs_restart.clone());

@@ -28,12 +28,14 @@ pub mod render;
 pub mod serve;
 pub mod sink;
 pub mod status;
+pub mod user;
 
 use std::io;
 use std::process::ExitCode;
 
 use crate::config::LoadError;
 use crate::control::ClientError;
+use crate::login::LoginFaults;
 use crate::sign::KeyFaults;
 
 /// Exit codes, for `--help`.
@@ -78,6 +80,15 @@ impl From<LoadError> for Failure {
 
 impl From<KeyFaults> for Failure {
     fn from(faults: KeyFaults) -> Self {
+        Self {
+            code: 3,
+            message: faults.to_string(),
+        }
+    }
+}
+
+impl From<LoginFaults> for Failure {
+    fn from(faults: LoginFaults) -> Self {
         Self {
             code: 3,
             message: faults.to_string(),

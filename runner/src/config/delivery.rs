@@ -6,6 +6,7 @@ use std::time::Duration;
 use courser_core::traffic::bucket::Rate;
 
 use super::egress::{name_of, names};
+use super::login::RouteAuth;
 use super::names::{DomainName, DomainPattern, Name, Network, Target, words};
 use super::tree::Section;
 
@@ -276,6 +277,8 @@ pub struct Route {
     pub mx: bool,
     /// Whether the hosts speak LMTP.
     pub lmtp: bool,
+    /// Who we are to them; `None`: nobody.
+    pub auth: Option<RouteAuth>,
 }
 
 impl Route {
@@ -295,6 +298,7 @@ impl Route {
                 to: to.unwrap_or_default(),
                 mx: s.get("mx", false),
                 lmtp: s.get("lmtp", false),
+                auth: RouteAuth::read(s.section("auth")),
             };
             if route.to.is_empty() && s.has("to") && s.is_empty_list("to") {
                 s.wrong("to", "the list is empty", "name at least one host");

@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::control::protocol::{Request, Response};
 use crate::events::EventSink;
 use crate::feedback::bounce::Gathering;
+use crate::login::Logins;
 use crate::queue::Entry;
 use crate::queue::message::Bodies;
 use crate::queue::providers::Providers;
@@ -107,6 +108,8 @@ pub struct Shared {
     /// Rings when the keys were read again.
     pub keys_bell: Notify,
     key_warnings: Mutex<Vec<String>>,
+    /// Users and passwords, and those who fail.
+    pub logins: Logins,
     /// The spool.
     pub spool: Spool,
     /// The event log.
@@ -137,6 +140,7 @@ impl Shared {
     pub fn new(
         config: Arc<Config>,
         keys: Arc<Keys>,
+        logins: Logins,
         spool: Spool,
         events: EventSink,
         shards: usize,
@@ -159,6 +163,7 @@ impl Shared {
             keys: RwLock::new(keys),
             keys_bell: Notify::new(),
             key_warnings: Mutex::default(),
+            logins,
         })
     }
 
