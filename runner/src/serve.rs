@@ -74,7 +74,7 @@ pub fn run(path: &Path, config: Config, logging: LogHandle) -> anyhow::Result<()
     let control = ControlServer::bind(&config.server.control_socket)?;
     let keys = Arc::new(Keys::load(&config.dkim)?);
     let logins = Logins::new(Arc::new(Loaded::load(&config, None)?), config.logins.0);
-    let mut doors = bind(&config, shards)?;
+    let mut doors = bind(&config, &logins.loaded(), shards)?;
     // The spool's lock comes before the event files: a second server must not touch them.
     let (spool, recovery) = Store::open(&config.spool.dir, config.spool.options())?;
     let log = EventLog::open(&config.events.dir, config.events.options())
@@ -192,7 +192,7 @@ pub fn run(path: &Path, config: Config, logging: LogHandle) -> anyhow::Result<()
 /// Entrances with one bound listener for each shard.
 type Doors = Vec<(Arc<Entrance>, Vec<BoundListener>)>;
 
-fn bind(config: &Arc<Config>, shards: usize) -> io::Result<Doors> {
+fn bind(config: &Arc<Config>, logins: &Loaded, shards: usize) -> io::Result<Doors> {
     let mut doors = Doors::new();
     for listener in &config.listeners {
         let clients = Arc::new(Clients::default());
@@ -201,6 +201,7 @@ fn bind(config: &Arc<Config>, shards: usize) -> io::Result<Doors> {
                 config.clone(),
                 listener.clone(),
                 clients.clone(),
+                logins,
             ));
             doors.push((entrance, bind_patiently(*address, shards)?));
         }
@@ -544,6 +545,7 @@ impl Plane {
             warnings.push(format!("events can't be written: {trouble}"));
         }
         warnings.extend(self.shared.key_warnings());
+        warnings.extend(self.shared.logins.warnings());
         Response::Status(Box::new(Status {
             server: self.pong.clone(),
             now: Time::now(),
@@ -551,6 +553,13 @@ impl Plane {
             shards: self.shared.inboxes.len() as u32,
             totals,
             gauges,
+            logins: self
+                .shared
+                .config()
+                .listeners
+                .iter()
+                .any(|l| l.auth.is_some())
+                .then(|| self.shared.logins.counts()),
             lanes,
             warnings,
         }))
@@ -590,7 +599,8 @@ impl Plane {
         self.shared.set_config(new.clone());
         self.shared.set_keys(Arc::new(keys));
         let changes = loaded.changes(&before);
-        self.shared.logins.reload(Arc::new(loaded), new.logins.0);
+        let loaded = Arc::new(loaded);
+        self.shared.logins.reload(loaded.clone(), new.logins.0);
         self.shared.keys_bell.notify_one();
         self.logging.set_level(new.log.level);
         let providers = Arc::new(Providers::new(&new));
@@ -600,7 +610,7 @@ impl Plane {
                 .iter()
                 .find(|l| l.name == entrance.terms().listener.name)
             {
-                entrance.reload(new.clone(), listener.clone());
+                entrance.reload(new.clone(), listener.clone(), &loaded);
             }
         }
         for inbox in &self.shared.inboxes {

@@ -13,7 +13,7 @@ pub mod hash;
 pub mod smart_host;
 pub mod users;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -26,6 +26,7 @@ pub use self::checker::{Busy, Checker};
 pub use self::smart_host::SmartHost;
 pub use self::users::{User, Users};
 use crate::config::Config;
+use crate::control::protocol::LoginCounts;
 use crate::net::clock;
 
 /// What is wrong with a file of users or a password, and what would be right. It says nothing of
@@ -114,21 +115,6 @@ impl Loaded {
     }
 }
 
-/// What logins came to, since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LoginCounts {
-    /// Right.
-    pub good: u64,
-    /// Wrong.
-    pub failed: u64,
-    /// Not looked at.
-    pub refused: u64,
-    /// Networks that are blocked now.
-    pub blocked_networks: u64,
-    /// Users that are blocked now.
-    pub blocked_users: u64,
-}
-
 /// What all shards share of logins.
 pub struct Logins {
     loaded: RwLock<Arc<Loaded>>,
@@ -138,6 +124,8 @@ pub struct Logins {
     good: AtomicU64,
     failed: AtomicU64,
     refused: AtomicU64,
+    /// Routes whose hosts don't take us, and what they said.
+    refusals: Mutex<BTreeMap<Arc<str>, String>>,
 }
 
 impl Logins {
@@ -150,6 +138,7 @@ impl Logins {
             good: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            refusals: Mutex::default(),
         }
     }
 
@@ -161,6 +150,9 @@ impl Logins {
 
     /// Puts others in force.
     pub fn reload(&self, loaded: Arc<Loaded>, limits: logins::Limits) {
+        // Of routes that have no user any more nothing is to be said.
+        self.refusals()
+            .retain(|route, _| loaded.smart_host(route).is_some());
         *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = loaded;
         self.failures().set_limits(limits);
     }
@@ -201,6 +193,34 @@ impl Logins {
         succeeded
     }
 
+    fn refusals(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, String>> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A host of a route doesn't take us, so that its mail waits. What is news is logged.
+    pub fn smart_host_refuses(&self, route: &Arc<str>, trouble: &str) {
+        let before = self.refusals().insert(route.clone(), trouble.to_owned());
+        if before.as_deref() != Some(trouble) {
+            tracing::error!(%route, "mail waits, and `courser reload` puts another password in force: {trouble}");
+        }
+    }
+
+    /// A host of a route took us.
+    pub fn smart_host_takes_us(&self, route: &str) {
+        if self.refusals().remove(route).is_some() {
+            tracing::info!(%route, "our user and password are taken again");
+        }
+    }
+
+    /// What an operator should look at.
+    pub fn warnings(&self) -> Vec<String> {
+        let refusals = self.refusals();
+        let lines = refusals
+            .iter()
+            .map(|(route, trouble)| format!("mail for route {route} waits: {trouble}"));
+        lines.collect()
+    }
+
     /// What logins came to.
     pub fn counts(&self) -> LoginCounts {
         let (networks, users) = self.failures().blocked(clock::now());
@@ -208,7 +228,7 @@ impl Logins {
             good: self.good.load(Ordering::Relaxed),
             failed: self.failed.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
-            blocked_networks: networks as u64,
+            blocked_addresses: networks as u64,
             blocked_users: users as u64,
         }
     }

@@ -21,6 +21,8 @@ pub struct Site {
     pub provider: Option<Arc<str>>,
     /// Its hosts speak LMTP.
     pub lmtp: bool,
+    /// The route whose user and password we have there.
+    pub login: Option<Arc<str>>,
     /// Whose limits it is under.
     pub gate: GateId,
 }
@@ -41,12 +43,16 @@ enum Gate {
     Site(SiteKey),
 }
 
+/// What makes a site: its hosts, its provider, LMTP, and who we are there. Mail of one user never goes
+/// over a connection of another.
+type Key = (SiteKey, Option<Arc<str>>, bool, Option<Arc<str>>);
+
 /// Sites and gates of one shard, by number. They are few compared with deliveries (a site for each
 /// set of MX hosts), and their numbers stand for the same ones as long as the server runs.
 pub struct Sites {
     providers: Arc<Providers>,
     sites: Vec<Site>,
-    by_key: HashMap<(SiteKey, Option<Arc<str>>, bool), u32>,
+    by_key: HashMap<Key, u32>,
     gates: HashMap<Gate, u32>,
 }
 
@@ -93,9 +99,15 @@ impl Sites {
             name: short_name(&routed.plan),
             provider: provider.clone(),
             lmtp: routed.lmtp,
+            login: routed.login.clone(),
             gate,
         };
-        let key = (routed.plan.site, provider, routed.lmtp);
+        let key = (
+            routed.plan.site,
+            provider,
+            routed.lmtp,
+            routed.login.clone(),
+        );
         let number = match self.by_key.get(&key) {
             Some(&number) => {
                 self.sites[number as usize] = site;

@@ -28,6 +28,8 @@ pub struct Routed {
     pub plan: Arc<Plan>,
     /// They speak LMTP.
     pub lmtp: bool,
+    /// The route whose user and password we have there.
+    pub login: Option<Arc<str>>,
 }
 
 /// The options of the core's rules, from the configuration; `own_addresses` are those that the
@@ -98,6 +100,7 @@ impl Router {
             return Ok(Routed {
                 plan: Arc::new(plan),
                 lmtp: false,
+                login: None,
             });
         };
         let plan = if route.mx {
@@ -108,6 +111,7 @@ impl Router {
         Ok(Routed {
             plan: Arc::new(plan),
             lmtp: route.lmtp,
+            login: route.auth.as_ref().map(|_| route.domain.to_string().into()),
         })
     }
 

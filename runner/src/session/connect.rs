@@ -8,14 +8,16 @@ use std::time::Duration;
 use courser_core::feedback::verdict::Cause as LocalCause;
 use courser_core::feedback::verdict::{Stage, Verdict};
 use courser_core::route::Plan;
-use courser_core::smtp::client::{self, Event, Failure, Options, State, TlsMode};
+use courser_core::smtp::client::{self, Cause, Event, Failure, Options, State, TlsMode};
 use courser_core::smtp::extension::Capabilities;
 use tokio::sync::Notify;
 
+use super::auth::Identity;
 use super::link::{Link, Paused};
 use super::transaction::Transactions;
 use super::{LaneTask, failure_verdict};
 use crate::feedback::settle::Said;
+use crate::login::SmartHost;
 use crate::net::clock;
 use crate::net::tcp::Stream;
 use crate::shard::Shard;
@@ -135,6 +137,7 @@ async fn reach(
     let config = shard.config();
     let began = clock::now();
     let timeouts = &config.delivery.timeouts;
+    let identity = identity(shard, task, &host, address)?;
     let stream = Stream::connect(address, task.source_address, timeouts.connect)
         .await
         .map_err(|error| {
@@ -164,6 +167,7 @@ async fn reach(
             crate::config::EightBit::Send => client::EightBit::SendAnyway,
         },
         tls: TlsMode::Off,
+        auth: identity.as_ref().map(|host| host.auth()),
         timeouts: client::Timeouts {
             greeting: timeouts.greeting,
             hello: timeouts.ehlo,
@@ -178,6 +182,7 @@ async fn reach(
         ..Options::new(task.ehlo_name.clone())
     };
     let mut link = Link::new(stream, options);
+    link.set_identity(identity.map(|host| Identity::new(shard.clone(), host)));
     let mut ready: Option<Capabilities> = None;
     let mut broken: Option<(Failure, Unreachable)> = None;
     let never = Notify::new();
@@ -206,6 +211,10 @@ async fn reach(
     };
     match (paused, ready, broken) {
         (Paused::CanBegin, Some(capabilities), _) => {
+            link.set_identity(None);
+            if let Some(route) = &task.login {
+                shard.shared().logins.smart_host_takes_us(route);
+            }
             let connect = clock::now().since(began);
             Ok((
                 link,
@@ -219,6 +228,11 @@ async fn reach(
             ))
         }
         (_, _, Some((failure, unreachable))) => {
+            if let (Some(route), State::Auth | State::Hello) = (&task.login, failure.state)
+                && let Some(trouble) = auth_trouble(&failure, &unreachable)
+            {
+                shard.shared().logins.smart_host_refuses(route, &trouble);
+            }
             let host_is_dead = matches!(failure.state, State::Greeting | State::Hello);
             Err(Trouble {
                 unreachable,
@@ -234,5 +248,47 @@ async fn reach(
                 address: Some(address),
             },
         }),
+    }
+}
+
+/// User and password for the host, where the route has them.
+///
+/// # Errors
+/// The route has them no more, since a reload a moment ago; nothing is sent there as nobody.
+fn identity(
+    shard: &Shard,
+    task: &LaneTask,
+    host: &Arc<str>,
+    address: SocketAddr,
+) -> Result<Option<Arc<SmartHost>>, Trouble> {
+    let Some(route) = &task.login else {
+        return Ok(None);
+    };
+    let found = shard.shared().logins.loaded().smart_host(route).cloned();
+    found.map(Some).ok_or_else(|| Trouble {
+        host_is_dead: false,
+        unreachable: Unreachable {
+            verdict: LocalCause::Local.verdict(),
+            said: Said::locally(format!(
+                "the configuration has no user and password for route {route} any more"
+            )),
+            host: Some(host.clone()),
+            address: Some(address),
+        },
+    })
+}
+
+/// What an operator has to see to before mail goes to a smart host again.
+fn auth_trouble(failure: &Failure, trouble: &Unreachable) -> Option<String> {
+    let peer = trouble.host.as_deref().unwrap_or_default();
+    match failure.cause {
+        Cause::AuthRefused { .. } => Some(format!(
+            "{peer} refuses our user and password: {}",
+            trouble.said.line()
+        )),
+        Cause::AuthNotOffered | Cause::AuthNeedsTls | Cause::AuthUnproven => {
+            Some(trouble.said.line())
+        }
+        _ => None,
     }
 }

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use courser_core::smtp::client::{self, Event, Input, Output, TransactionId};
+use courser_core::smtp::sasl::Mechanism;
 use courser_core::time::Instant;
 use tokio::sync::Notify;
 
+use super::auth::Identity;
 use super::transaction::Transactions;
 use crate::net::clock;
 use crate::net::op::Receive;
@@ -30,6 +32,8 @@ pub struct Link {
     /// In a box: thousands of sessions wait at a time, and a future keeps a copy for each step that
     /// it moves through.
     machine: Box<client::Session>,
+    /// Who we are, while the machine authenticates.
+    identity: Option<Box<Identity>>,
     receiving: Option<Pin<Box<Receive>>>,
     deadline: Option<Instant>,
     /// The time for each part of a body (RFC 5321 4.5.3.2.5).
@@ -59,6 +63,7 @@ impl Link {
             stream,
             block: options.timeouts.block,
             machine: Box::new(client::Session::new(clock::now(), options)),
+            identity: None,
             receiving: None,
             deadline: None,
             heard: Vec::new(),
@@ -71,6 +76,15 @@ impl Link {
     /// The machine, to begin transactions and to read the reply behind an event.
     pub fn machine(&mut self) -> &mut client::Session {
         &mut self.machine
+    }
+
+    /// Who we are to this peer, from now on or no longer.
+    pub fn set_identity(&mut self, identity: Option<Identity>) {
+        self.identity = identity.map(Box::new);
+    }
+
+    pub(super) fn identity(&mut self) -> Option<&mut Identity> {
+        self.identity.as_deref_mut()
     }
 
     /// The socket.
@@ -118,7 +132,17 @@ impl Link {
         hear: &mut impl FnMut(&client::Session, &mut Transactions, Event),
     ) -> bool {
         loop {
-            let Speech { parts, sent, over } = self.gather(transactions, hear);
+            let Speech {
+                parts,
+                sent,
+                auth,
+                over,
+            } = self.gather(transactions, hear);
+            if let Some(mechanism) = auth {
+                // It comes alone: whatever was said before was answered.
+                Box::pin(self.authenticate(mechanism)).await;
+                continue;
+            }
             if parts.is_empty() {
                 if over || !self.hand_in() {
                     return over;
@@ -150,6 +174,7 @@ impl Link {
         let mut room = [0; COMMAND_BYTES];
         let mut outbox = Outbox::new(&mut room);
         let mut sent = Vec::new();
+        let mut auth = None;
         let over = loop {
             match self.machine.poll(clock::now(), transactions, outbox.room()) {
                 Output::Send(n) => outbox.said(n),
@@ -166,9 +191,9 @@ impl Link {
                     // Options never ask for TLS as long as there is no handshake to do.
                     let _ = self.machine.handle(clock::now(), Input::TlsFailed);
                 }
-                Output::SendAuth(_) => {
-                    // Options never ask for AUTH as long as no route has a user.
-                    let _ = self.machine.handle(clock::now(), Input::AuthFailed);
+                Output::SendAuth(mechanism) => {
+                    auth = Some(mechanism);
+                    break false;
                 }
                 Output::Wait(deadline) => {
                     self.deadline = deadline;
@@ -181,6 +206,7 @@ impl Link {
         Speech {
             parts: outbox.parts,
             sent,
+            auth,
             over,
         }
     }
@@ -214,7 +240,7 @@ impl Link {
     }
 
     /// Sends in steps; `false` when the peer is gone or too slow.
-    async fn send(&mut self, mut parts: Vec<Bytes>) -> bool {
+    pub(super) async fn send(&mut self, mut parts: Vec<Bytes>) -> bool {
         let mut left = self.deadline.map_or(self.block, |d| d.since(clock::now()));
         loop {
             let rest = split_off_after(&mut parts, SEND_STEP_BYTES);
@@ -295,6 +321,8 @@ struct Speech {
     parts: Vec<Bytes>,
     /// Whose bodies are among the parts.
     sent: Vec<TransactionId>,
+    /// A line of AUTH comes next.
+    auth: Option<Mechanism>,
     /// It says nothing more.
     over: bool,
 }

@@ -3,10 +3,12 @@
 //! | file | does |
 //! |---|---|
 //! | [`connect`] | finds a host that answers |
+//! | [`auth`] | says who we are to smart hosts |
 //! | [`link`] | moves bytes between the socket and the core's client machine |
 //! | [`transaction`] | messages on their way |
 //! | this one | takes deliveries from the lane and reports what became of them |
 
+pub mod auth;
 pub mod connect;
 pub mod link;
 pub mod transaction;
@@ -55,6 +57,8 @@ pub struct LaneTask {
     pub ehlo_name: EhloName,
     /// LMTP instead of SMTP.
     pub lmtp: bool,
+    /// The route whose user and password we have there; `None`: we are nobody.
+    pub login: Option<Arc<str>>,
     /// The configuration when the session began, for its verdict rules.
     pub config: Arc<Config>,
     /// The source's number.
@@ -400,6 +404,24 @@ pub fn failure_verdict(failure: &Failure, reply: Option<Reply<'_>>, task: &LaneT
         }
         Cause::Timeout => LocalCause::Timeout(stage),
         Cause::Closed => LocalCause::Closed(stage),
+        // Whatever it says: mail waits until an operator has seen it.
+        Cause::AuthRefused { code, enhanced } => {
+            let bare = Reply {
+                code,
+                enhanced,
+                text: b"",
+            };
+            let reply = reply.unwrap_or(bare);
+            let judged = task
+                .config
+                .with_rules(|rules| rules.judge(&reply, stage, task.provider.as_deref()));
+            return Verdict {
+                scope: Scope::Host,
+                permanent: false,
+                ..judged
+            };
+        }
+        Cause::AuthNotOffered | Cause::AuthNeedsTls | Cause::AuthUnproven => LocalCause::AuthPolicy,
         Cause::TlsNotOffered => LocalCause::TlsPolicy,
         Cause::TlsFailed => LocalCause::TlsFailed,
         Cause::Utf8NotOffered => LocalCause::NeedsSmtpUtf8,
@@ -415,9 +437,12 @@ pub fn failure_verdict(failure: &Failure, reply: Option<Reply<'_>>, task: &LaneT
 /// A failure in words, with the peer's codes.
 pub fn failure_text(failure: &Failure, reply: Option<Reply<'_>>, task: &LaneTask) -> Said {
     let at = stage(failure.state);
-    let stage = stage_name(at);
+    let stage = match failure.state {
+        State::Auth => "auth",
+        _ => stage_name(at),
+    };
     match failure.cause {
-        Cause::Reply { code, enhanced } => {
+        Cause::Reply { code, enhanced } | Cause::AuthRefused { code, enhanced } => {
             let rule = reply
                 .filter(|_| !task.config.rules.is_empty())
                 .and_then(|r| {

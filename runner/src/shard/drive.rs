@@ -125,6 +125,7 @@ impl Shard {
                     source_address: source.address,
                     ehlo_name,
                     lmtp: site.lmtp,
+                    login: site.login.clone(),
                     config: config.clone(),
                     source_id: open.source,
                     site_id: open.site,

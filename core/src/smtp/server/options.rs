@@ -76,7 +76,8 @@ impl Options {
         }
     }
 
-    pub(super) fn offers_auth(&self) -> bool {
+    /// Whether anybody can authenticate, with TLS at least.
+    pub fn offers_auth(&self) -> bool {
         self.auth != AuthMechanisms::default()
     }
 
