@@ -94,6 +94,10 @@ pub enum EventKind {
     Dsn(Box<Dsn>),
     /// Intake refused a command or a message.
     Refused(Box<Refused>),
+    /// Somebody could not log in.
+    AuthFailed(Box<AuthFailed>),
+    /// So many could not that no login is looked at for a time.
+    AuthBlocked(Box<AuthBlocked>),
     /// A lane was slowed down or stopped for a time.
     Throttled(Box<Throttled>),
     /// A delivery session ended, or could not begin.
@@ -485,6 +489,33 @@ pub struct Refused {
     pub cause: String,
 }
 
+/// Somebody could not log in. A name that no user has isn't written down: people type passwords
+/// there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthFailed {
+    /// Who tried; `client_user` only where there is such a user.
+    #[serde(flatten)]
+    pub client: Client,
+    /// The mechanism.
+    pub mechanism: Cow<'static, str>,
+    /// What was wrong, for the operator: the client heard less.
+    pub cause: String,
+}
+
+/// No login is looked at for a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthBlocked {
+    /// Whose failure was the last.
+    #[serde(flatten)]
+    pub client: Client,
+    /// What is blocked: `address` (of IPv6, its /64), or `user`.
+    pub blocked: Cow<'static, str>,
+    /// Until when.
+    pub until: Time,
+    /// Why.
+    pub cause: Cow<'static, str>,
+}
+
 /// A lane was slowed down or stopped.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Throttled {
@@ -621,6 +652,8 @@ impl Event {
                     + reply(&e.reply)
                     + e.cause.len()
             }
+            EventKind::AuthFailed(e) => size_of::<AuthFailed>() + client(&e.client) + e.cause.len(),
+            EventKind::AuthBlocked(e) => size_of::<AuthBlocked>() + client(&e.client),
             EventKind::Throttled(e) => {
                 size_of::<Throttled>()
                     + lane(&e.lane)

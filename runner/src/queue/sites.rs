@@ -28,6 +28,8 @@ pub struct Site {
     pub demand: Demand,
     /// TLS from the first byte.
     pub implicit_tls: bool,
+    /// The route whose user and password we have there.
+    pub login: Option<Arc<str>>,
     /// Whose limits it is under.
     pub gate: GateId,
 }
@@ -42,14 +44,23 @@ pub struct Learned {
     pub limits: Option<Limits>,
 }
 
-/// What makes two domains' sites one: mail for both may go over one connection.
-type Key = (SiteKey, Option<Arc<str>>, bool, Option<Level>, Demand, bool);
-
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Gate {
     Provider(Arc<str>),
     Site(SiteKey),
 }
+
+/// What makes two domains' sites one, so that mail for both may go over one connection: hosts,
+/// provider, LMTP, TLS, and who we are there. Mail of one user never goes over a connection of another.
+type Key = (
+    SiteKey,
+    Option<Arc<str>>,
+    bool,
+    Option<Level>,
+    Demand,
+    bool,
+    Option<Arc<str>>,
+);
 
 /// Sites and gates of one shard, by number. They are few compared with deliveries (a site for each
 /// set of MX hosts), and their numbers stand for the same ones as long as the server runs.
@@ -108,6 +119,7 @@ impl Sites {
             tls,
             demand,
             implicit_tls: routed.implicit_tls,
+            login: routed.login.clone(),
             gate,
         };
         let key = (
@@ -117,6 +129,7 @@ impl Sites {
             tls,
             demand,
             routed.implicit_tls,
+            routed.login.clone(),
         );
         let number = match self.by_key.get(&key) {
             Some(&number) => {

@@ -33,6 +33,8 @@ pub struct Routed {
     pub tls: Option<Level>,
     /// They speak TLS from the first byte.
     pub implicit_tls: bool,
+    /// The route whose user and password we have there.
+    pub login: Option<Arc<str>>,
 }
 
 /// The options of the core's rules, from the configuration; `own_addresses` are those that the
@@ -114,6 +116,7 @@ impl Router {
                 lmtp: false,
                 tls: of_domain,
                 implicit_tls: false,
+                login: None,
             });
         };
         let plan = if route.mx {
@@ -124,8 +127,13 @@ impl Router {
         Ok(Routed {
             plan: Arc::new(plan),
             lmtp: route.lmtp,
-            tls: of_domain.max(route.tls),
+            // A password is not for whoever answers there.
+            tls: of_domain.max(route.tls.or(match &route.auth {
+                Some(auth) if !auth.without_tls => Some(Level::Verified),
+                _ => None,
+            })),
             implicit_tls: route.implicit_tls,
+            login: route.auth.as_ref().map(|_| route.domain.to_string().into()),
         })
     }
 

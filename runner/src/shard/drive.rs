@@ -129,6 +129,7 @@ impl Shard {
                     tls: Level::decide([site.tls, source.tls], config.tls.level),
                     demand: site.demand,
                     implicit_tls: site.implicit_tls,
+                    login: site.login.clone(),
                     config: config.clone(),
                     source_id: open.source,
                     site_id: open.site,

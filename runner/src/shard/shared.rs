@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::control::protocol::{Request, Response};
 use crate::events::EventSink;
 use crate::feedback::bounce::Gathering;
+use crate::login::Logins;
 use crate::net::tls;
 use crate::queue::Entry;
 use crate::queue::message::Bodies;
@@ -109,6 +110,8 @@ pub struct Shared {
     /// Rings when the keys were read again.
     pub keys_bell: Notify,
     key_warnings: Mutex<Vec<String>>,
+    /// Users and passwords, and those who fail.
+    pub logins: Logins,
     /// The spool.
     pub spool: Spool,
     /// The event log.
@@ -140,6 +143,7 @@ impl Shared {
         config: Arc<Config>,
         keys: Arc<Keys>,
         tls: Arc<tls::Client>,
+        logins: Logins,
         spool: Spool,
         events: EventSink,
         shards: usize,
@@ -163,6 +167,7 @@ impl Shared {
             tls: RwLock::new(tls),
             keys_bell: Notify::new(),
             key_warnings: Mutex::default(),
+            logins,
         })
     }
 
