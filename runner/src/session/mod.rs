@@ -33,6 +33,7 @@ use crate::config::Config;
 use crate::feedback::settle::{Attempt, Fate, Said};
 use crate::net::clock;
 use crate::queue::message::Message;
+use crate::route::mta_sts::SitePolicies;
 use crate::shard::{Shard, Work};
 
 /// What a session is for.
@@ -58,6 +59,8 @@ pub struct LaneTask {
     pub lmtp: bool,
     /// How much TLS its mail wants.
     pub tls: Level,
+    /// The policies of the domains whose mail goes over it.
+    pub sts: Rc<SitePolicies>,
     /// TLS from the first byte.
     pub implicit_tls: bool,
     /// The configuration when the session began, for its verdict rules.

@@ -127,6 +127,7 @@ impl Shard {
                     ehlo_name,
                     lmtp: site.lmtp,
                     tls: Level::decide([site.tls, source.tls], config.tls.level),
+                    sts: site.sts.clone(),
                     implicit_tls: site.implicit_tls,
                     config: config.clone(),
                     source_id: open.source,
@@ -163,7 +164,10 @@ impl Shard {
         let router = self.router.borrow().clone();
         let seed = clock::random_u64();
         match router.route(domain, seed).await {
-            Ok(routed) => self.learn_route(&key, &routed, false),
+            Ok(routed) => {
+                self.tell_policy(routed.sts.as_deref());
+                self.learn_route(&key, &routed, false);
+            }
             Err(error) => {
                 let again = error.valid_for.clamp(ROUTE_AGAIN_MIN, ROUTE_AGAIN_MAX);
                 let mut queue = self.queue.borrow_mut();
@@ -359,6 +363,7 @@ pub fn route_verdict(error: &RouteError) -> Verdict {
         Fault::NoAddress | Fault::NoUsableMx => LocalCause::NoMailHost,
         Fault::Loop => LocalCause::MailLoop,
         Fault::SpecialAddress => LocalCause::ForbiddenAddress,
+        Fault::Policy => LocalCause::TlsPolicy,
         _ => LocalCause::DnsTemporary,
     };
     Verdict {

@@ -333,6 +333,7 @@ impl World {
                                 plan: Arc::new(plan),
                                 lmtp: false,
                                 tls: None,
+                                sts: None,
                                 implicit_tls: false,
                             };
                             self.say(|| format!("{domain} goes to {:?}", routed.plan.mx_names));

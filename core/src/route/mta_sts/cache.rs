@@ -114,15 +114,16 @@ impl Cache {
         due.into_iter().map(|(_, domain)| domain.clone()).collect()
     }
 
-    /// Forgets what is spent, and gives those domains.
-    pub fn forget_spent(&mut self, now: Wall) -> Vec<Name> {
+    /// Forgets what is spent, and gives it.
+    pub fn forget_spent(&mut self, now: Wall) -> Vec<(Name, Known)> {
         let spent =
             |(domain, entry): (&Name, &Entry)| entry.known.is_spent(now).then(|| domain.clone());
         let spent: Vec<Name> = self.domains.iter().filter_map(spent).collect();
-        for domain in &spent {
-            self.forget(domain);
-        }
-        spent
+        let gone = spent.into_iter().filter_map(|domain| {
+            let known = self.forget(&domain)?;
+            Some((domain, known))
+        });
+        gone.collect()
     }
 
     /// How many domains something is known of.
@@ -149,11 +150,11 @@ impl Cache {
         self.make_room(&domain, now)
     }
 
-    fn forget(&mut self, domain: &Name) {
-        if let Some(entry) = self.domains.remove(domain) {
-            let gone = DOMAIN_BYTES + domain.len() + weight_of(&entry.known);
-            self.weight = self.weight.saturating_sub(gone);
-        }
+    fn forget(&mut self, domain: &Name) -> Option<Known> {
+        let known = self.domains.remove(domain)?.known;
+        let gone = DOMAIN_BYTES + domain.len() + weight_of(&known);
+        self.weight = self.weight.saturating_sub(gone);
+        Some(known)
     }
 
     /// Forgets more than is needed, so that it isn't gone through all for each domain.
@@ -164,7 +165,8 @@ impl Cache {
         if !over(self, self.domains_max, self.bytes_max) {
             return Vec::new();
         }
-        let mut forgotten = self.forget_spent(now);
+        let spent = self.forget_spent(now).into_iter();
+        let mut forgotten: Vec<Name> = spent.map(|(domain, _)| domain).collect();
         let (domains_max, bytes_max) = (
             self.domains_max - self.domains_max / 16,
             self.bytes_max - self.bytes_max / 16,
@@ -265,7 +267,9 @@ mod tests {
         assert_eq!(cache.fetched(&name(7), policy(1), id, at(5000)), [name(6)]);
         assert!(used(&mut cache, 0, at(5000)));
         let end = at(86_400 + 10);
-        assert_eq!(cache.forget_spent(end), [name(0)]);
+        let spent = cache.forget_spent(end);
+        assert_eq!(spent.len(), 1);
+        assert!(spent[0].0 == name(0) && spent[0].1.cached.is_some());
         assert_eq!(cache.len(), 3);
     }
 
@@ -283,7 +287,8 @@ mod tests {
         cache.restore(name(2), cached(at(-90_000)), at(0));
         cache.restore(name(3), cached(at(-10)), at(0));
         assert_eq!(cache.due(at(0)), [name(1), name(0)]);
-        assert_eq!(cache.forget_spent(at(0)), [name(2)]);
+        let spent: Vec<Name> = cache.forget_spent(at(0)).into_iter().map(|s| s.0).collect();
+        assert_eq!(spent, [name(2)]);
         // It fails, and is due when it may be tried again.
         cache.failed(&name(1), None, at(0));
         assert_eq!(cache.due(at(299)), [name(0)]);
