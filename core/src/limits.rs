@@ -150,6 +150,10 @@ pub const MTA_STS_REFRESH_S: u32 = 86_400;
 pub const MTA_STS_RETRY_S_MIN: u32 = 300;
 /// Longest wait after fetches that failed, seconds (our choice).
 pub const MTA_STS_RETRY_S_MAX: u32 = 3600;
+/// Domains whose policies are remembered; beyond, the one that was used the longest ago is forgotten.
+pub const MTA_STS_DOMAINS_MAX: usize = 20_000;
+/// Memory for all remembered policies, bytes, roughly.
+pub const MTA_STS_CACHE_BYTES_MAX: usize = 64 << 20;
 /// Addresses that one domain's TLS reports go to (our choice; RFC 8460 3 sets none).
 pub const TLSRPT_URIS_MAX: usize = 8;
 /// Largest report that is read, bytes of JSON: 8 MiB. RFC 8460 sets none; those of large senders

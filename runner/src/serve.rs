@@ -31,6 +31,7 @@ use crate::memory::{Trim, resident_bytes};
 use crate::net::tcp::BoundListener;
 use crate::net::{clock, tls};
 use crate::queue::providers::Providers;
+use crate::route::mta_sts::{self, Policies};
 use crate::shard::control::ShardStatus;
 use crate::shard::shared::{Mail, Shared};
 use crate::shard::{self, admit};
@@ -89,11 +90,14 @@ pub fn run(path: &Path, config: Config, logging: LogHandle) -> anyhow::Result<()
         took_ms = recovery.took.as_millis() as u64,
         "the spool is open"
     );
+    let kept = mta_sts::store::Store::beside(&config.spool.dir);
+    let (policies, wanted) = Policies::load(kept, clock::wall());
     let shared = Shared::new(
         config.clone(),
         keys,
         client,
         logins,
+        policies,
         spool.clone(),
         sink.clone(),
         shards,
@@ -165,6 +169,7 @@ pub fn run(path: &Path, config: Config, logging: LogHandle) -> anyhow::Result<()
         logging,
         entrances: doors.iter().map(|d| d.0.clone()).collect(),
     });
+    runtime.spawn(mta_sts::fetch::run(shared.clone(), wanted));
     let reason = runtime.block_on(control_plane(plane, control, hangups, &threads))?;
     for inbox in &shared.inboxes {
         inbox.put(Mail::Stop);

@@ -104,6 +104,8 @@ pub enum EventKind {
     Connection(Box<Connection>),
     /// There is no TLS with a host that should have it.
     TlsFailed(Box<TlsFailed>),
+    /// A domain says how much TLS its mail wants, or no longer does (MTA-STS, RFC 8461).
+    TlsPolicy(Box<TlsPolicy>),
     /// The spool takes no messages, or takes them again.
     Spool {
         /// `open`, `nearly-full`, `trouble`, `failed`.
@@ -306,6 +308,55 @@ pub struct TlsFailed {
     pub cause: String,
     /// Mail goes to the host in plaintext now.
     pub plaintext: bool,
+}
+
+/// Something is to be said about the policy by which a domain says how much TLS its mail wants.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsPolicy {
+    /// The domain.
+    pub domain: String,
+    /// `new`: it had none before. `changed`: it had another one. `expired`: it could not be fetched
+    /// again in time. `fetch-failed`: there should be one, or a newer one, that can't be had now.
+    /// `not-allowed`: it doesn't allow hosts that the domain's MX records name.
+    pub what: Cow<'static, str>,
+    /// The mode of the policy in force, or that was: `enforce`, `testing`, `none`. Empty: there is
+    /// none.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub mode: Cow<'static, str>,
+    /// The hosts that it allows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mx: Vec<String>,
+    /// How long it holds, seconds; left out where it isn't about the policy itself.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub max_age_s: u64,
+    /// Hosts that it doesn't allow.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
+    /// Why it can't be fetched: a result type of RFC 8460 4.3.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub result: Cow<'static, str>,
+    /// What that means, or why it is so, in words.
+    pub cause: String,
+}
+
+impl TlsPolicy {
+    /// Says it in the log.
+    pub fn log(&self) {
+        let (domain, what, mode, cause) = (&self.domain, &self.what, &self.mode, &self.cause);
+        match &**what {
+            "new" | "changed" => tracing::info!(%domain, %mode, "MTA-STS policy {what}: {cause}"),
+            _ => tracing::warn!(%domain, %mode, "MTA-STS policy {what}: {cause}"),
+        }
+    }
+
+    fn heap(&self) -> usize {
+        let lists = self
+            .mx
+            .iter()
+            .chain(&self.hosts)
+            .map(|text| text.len() + 24);
+        self.domain.len() + self.cause.len() + self.result.len() + lists.sum::<usize>()
+    }
 }
 
 /// What the other side answered.
@@ -669,6 +720,7 @@ impl Event {
             EventKind::TlsFailed(e) => {
                 size_of::<TlsFailed>() + lane(&e.lane) + e.peer.peer_host.len() + e.cause.len()
             }
+            EventKind::TlsPolicy(e) => size_of::<TlsPolicy>() + e.heap(),
             EventKind::Damage(e) => size_of::<Damage>() + e.path.len(),
             EventKind::Reloaded {
                 changed, problems, ..

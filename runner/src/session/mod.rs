@@ -39,6 +39,7 @@ use crate::config::Config;
 use crate::feedback::settle::{Attempt, Fate, Said};
 use crate::net::clock;
 use crate::queue::message::Message;
+use crate::route::mta_sts::SitePolicies;
 use crate::shard::{Shard, Work};
 
 /// What a session is for.
@@ -66,6 +67,8 @@ pub struct LaneTask {
     pub tls: Level,
     /// What its mail itself asks for.
     pub demand: Demand,
+    /// The policies of the domains whose mail goes over it.
+    pub sts: Rc<SitePolicies>,
     /// TLS from the first byte.
     pub implicit_tls: bool,
     /// The route whose user and password we have there; `None`: we are nobody.

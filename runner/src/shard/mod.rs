@@ -157,6 +157,7 @@ impl Shard {
             dns.clone(),
             Arc::new(crate::route::options(&config, &start.own_addresses)),
             config.clone(),
+            start.shared.policies.clone(),
         );
         let sessions_max = sessions_share(&config, start.index, start.shared.inboxes.len());
         let scheduler = Scheduler::new(scheduler::Config {
@@ -270,6 +271,12 @@ impl Shard {
                         let shard = self.clone();
                         ring::spawn(async move { drop(answer.send(shard.status().await)) });
                     }
+                    Mail::Addresses(host, answer) => {
+                        let router = self.router.borrow().clone();
+                        ring::spawn(
+                            async move { drop(answer.send(router.addresses(&host).await)) },
+                        );
+                    }
                     Mail::Reload(config, providers) => self.reload(config, providers),
                     Mail::Drain => self.begin_drain(),
                     Mail::Stop => {
@@ -324,6 +331,7 @@ impl Shard {
             self.dns.clone(),
             Arc::new(options),
             config.clone(),
+            self.shared.policies.clone(),
         ));
         *self.config.borrow_mut() = config;
         self.kick();

@@ -1,9 +1,11 @@
 //! What all threads of the server share.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use courser_core::dns::Name;
 use tokio::sync::{Notify, oneshot};
 
 use super::control::ShardStatus;
@@ -13,11 +15,12 @@ use crate::control::protocol::{Request, Response};
 use crate::events::EventSink;
 use crate::feedback::bounce::Gathering;
 use crate::login::Logins;
-use crate::net::tls;
+use crate::net::{clock, tls};
 use crate::queue::Entry;
 use crate::queue::message::Bodies;
 use crate::queue::providers::Providers;
 use crate::route::Routed;
+use crate::route::mta_sts::Policies;
 use crate::sign::Keys;
 use crate::spool::{CommitSink, Committed, Spool};
 
@@ -38,6 +41,8 @@ pub enum Mail {
     Control(Request, oneshot::Sender<Response>),
     /// A question about this shard's numbers.
     Status(oneshot::Sender<ShardStatus>),
+    /// A question for the addresses of a host; the answer says where one may go, or why nowhere.
+    Addresses(Name, oneshot::Sender<Result<Vec<IpAddr>, String>>),
     /// The configuration was read again.
     Reload(Arc<Config>, Arc<Providers>),
     /// Stop: finish what is in flight.
@@ -112,6 +117,8 @@ pub struct Shared {
     key_warnings: Mutex<Vec<String>>,
     /// Users and passwords, and those who fail.
     pub logins: Logins,
+    /// The policies of domains.
+    pub policies: Arc<Policies>,
     /// The spool.
     pub spool: Spool,
     /// The event log.
@@ -144,12 +151,14 @@ impl Shared {
         keys: Arc<Keys>,
         tls: Arc<tls::Client>,
         logins: Logins,
+        policies: Arc<Policies>,
         spool: Spool,
         events: EventSink,
         shards: usize,
     ) -> Arc<Self> {
         let limits = &config.limits;
         Arc::new(Self {
+            policies,
             spool,
             events,
             bodies: Bodies::new(limits.body_memory.0),
@@ -189,6 +198,22 @@ impl Shared {
     pub fn tls(&self) -> Arc<tls::Client> {
         let tls = self.tls.read().unwrap_or_else(PoisonError::into_inner);
         tls.clone()
+    }
+
+    /// The addresses of `host` in the order to try them, for who has no resolver of its own.
+    ///
+    /// # Errors
+    /// Why there are none, in words.
+    pub async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, String> {
+        let name = Name::parse(host).map_err(|e| format!("{host} is no name of a host: {e}"))?;
+        // Any shard will do; they have the same servers.
+        let (answer, answered) = oneshot::channel();
+        let turn = clock::random_u64() as usize % self.inboxes.len().max(1);
+        if let Some(inbox) = self.inboxes.get(turn) {
+            inbox.put(Mail::Addresses(name, answer));
+        }
+        let ended = |_| Err("the server ends".to_owned());
+        answered.await.unwrap_or_else(ended)
     }
 
     /// Puts other authorities in force.

@@ -254,6 +254,7 @@ impl World {
             tls: Level::Off,
             demand: Demand::default(),
             login: None,
+            sts: site.sts.clone(),
             implicit_tls: false,
             config: config.clone(),
             source_id: open.source,
@@ -336,6 +337,7 @@ impl World {
                                 lmtp: false,
                                 tls: None,
                                 login: None,
+                                sts: None,
                                 implicit_tls: false,
                             };
                             self.say(|| format!("{domain} goes to {:?}", routed.plan.mx_names));

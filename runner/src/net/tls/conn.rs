@@ -130,6 +130,12 @@ impl Fault {
         Self::new(FaultKind::Broken, text)
     }
 
+    /// Why a handshake failed.
+    pub(in crate::net) fn of_handshake(error: &io::Error) -> Self {
+        let inner = error.get_ref().and_then(|e| e.downcast_ref());
+        inner.map_or_else(|| Self::broken(error), Self::of)
+    }
+
     pub(super) fn broken(error: &io::Error) -> Self {
         Self::new(
             FaultKind::Broken,
