@@ -1,8 +1,8 @@
-//! Any text is a configuration or a list of mistakes, each with its place in the text; and what is
+//! Any text is a configuration, or file of users, or a list of mistakes, each with its place in the text; and what is
 //! accepted is accepted again and means the same.
 #![no_main]
 
-use courser::config::{Config, Problems, parse, reload_plan};
+use courser::config::{Config, Problems, parse, parse_users, reload_plan};
 use libfuzzer_sys::fuzz_target;
 
 const FILE: &str = "f.toml";
@@ -54,6 +54,11 @@ fuzz_target!(|text: &str| {
         match parse(text, FILE) {
             Ok(config) => holds(text, &config),
             Err(problems) => mistakes(text, &problems),
+        }
+        // The same text as a file of users, of which nothing is shown.
+        if let Err(problems) = parse_users(text, FILE) {
+            mistakes(text, &problems);
+            assert!(!problems.to_string().contains("\n  1 | "));
         }
     }
 });

@@ -30,6 +30,9 @@ const PACKAGES: &[(&str, &str)] = &[
     ("gnutls-cli", "gnutls-bin"),
     ("mkfs.ext4", "e2fsprogs"),
     ("setpriv", "util-linux"),
+    ("gsasl", "gsasl"),
+    ("saslpasswd2", "sasl2-bin"),
+    ("argon2", "argon2"),
 ];
 
 static KNOWN: Mutex<Option<HashMap<String, bool>>> = Mutex::new(None);
@@ -157,6 +160,25 @@ pub fn perl_module(module: &str, package: &str) -> bool {
             .stderr(Stdio::null())
             .status()
             .is_ok_and(|s| s.success())
+    };
+    let found = there() || (may_install() && install_package(package, there) && there());
+    if !found {
+        skip(package);
+    }
+    found
+}
+
+/// Whether Cyrus SASL has the plug-in `name`, after installing Debian's `package` where that may be;
+/// otherwise prints `skipped: needs X`.
+#[must_use]
+pub fn sasl_plugin(name: &str, package: &str) -> bool {
+    let there = || {
+        let all = std::fs::read_dir("/usr/lib")
+            .into_iter()
+            .flatten()
+            .flatten();
+        all.map(|folder| folder.path().join("sasl2").join(name))
+            .any(|file| file.is_file())
     };
     let found = there() || (may_install() && install_package(package, there) && there());
     if !found {

@@ -71,6 +71,25 @@ pub fn run(words: &[&str]) -> Output {
         .expect("courser starts")
 }
 
+/// As [`run`], with something on standard input.
+///
+/// # Panics
+/// When it can't be started.
+pub fn run_with_input(words: &[&str], input: &str) -> Output {
+    let mut child = Command::new(program())
+        .args(words)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("courser starts");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    // It may have ended without reading it.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    child.wait_with_output().expect("courser ends")
+}
+
 /// A server. It is killed when dropped.
 pub struct Server {
     /// Where its first listener is.

@@ -544,6 +544,16 @@ fn a_file_that_is_not_there_says_how_to_begin() {
 
 proptest! {
     #[test]
+    fn any_users_are_read_or_refused(
+        text in "(?s)(\\[\\[user\\]\\]\n(name|hash|from|decoy|tenant) = [\"\\[a-z*@.\\]]{0,12}\n){0,3}.{0,20}",
+    ) {
+        if let Err(problems) = parse_users(&text, "users.toml") {
+            // Where and what, and no line of it.
+            prop_assert!(!problems.to_string().contains(" | "), "{}", problems);
+        }
+    }
+
+    #[test]
     fn any_text_is_read_or_refused(text in "(?s).{0,200}") {
         if let Err(problems) = parse(&text, "x") {
             let _ = problems.to_string();

@@ -19,7 +19,6 @@ use courser_core::smtp::command::{FutureRelease, MailParams, RcptParams};
 use courser_core::smtp::proxy::{self, Parsed};
 use courser_core::smtp::reply::{EnhancedCode, Reply, ReplyCode};
 use courser_core::smtp::server::{self, Event, Greeting, Input, Output, Session};
-use courser_core::time::Instant;
 use zeroize::Zeroize;
 
 use super::accept;
@@ -645,29 +644,6 @@ impl Visitor {
             clock::wall_ms(),
         ));
         self.answer(Input::Accept);
-    }
-
-    /// Whether the user who logged in may send another message, from this sender.
-    fn may_send_as(&mut self, sender: &ReversePath<'_>, now: Instant) -> Result<(), Flaw> {
-        let flaw = |code, enhanced, text| Flaw {
-            code,
-            enhanced,
-            text,
-        };
-        let user = self.refresh_user().map_err(|()| {
-            let text = "Authentication required: your user is not here any more";
-            flaw(530, (5, 7, 0), text.to_owned())
-        })?;
-        let Some(user) = user else { return Ok(()) };
-        user.mail_from.may_be(sender).map_err(|e| {
-            let text = format!("{e}: {} may not use it in MAIL FROM", user.name);
-            flaw(550, (5, 7, 1), text)
-        })?;
-        user.message(now).map_err(|next| {
-            let wait = login::in_words(next.since(now));
-            let text = format!("You have sent as much as you may, try again in {wait}");
-            flaw(451, (4, 7, 1), text)
-        })
     }
 
     fn rcpt(&mut self, mailbox: Mailbox<'_>, params: RcptParams<'_>) {

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::users::Meant;
 
-/// Comparisons that may wait. Beyond it, logins are answered with "try again later": at some 25 ms
+/// Comparisons that may wait. Beyond it, logins are answered with "try again later": at some 40 ms
 /// for each, the last would wait for longer than clients do.
 pub const WAITING_MAX: usize = 512;
 

@@ -17,7 +17,7 @@ const ARGON2_MEMORY_KIB_MAX: u32 = 1 << 20;
 const ARGON2_PASSES_MAX: u32 = 100;
 /// Lanes at most.
 const ARGON2_LANES_MAX: u32 = 64;
-/// Iterations of new SCRAM keys: about 25 ms of a processor, for client and server. RFC 7677 4 asks
+/// Iterations of new SCRAM keys: about 30 ms of a processor, for client and server. RFC 7677 4 asks
 /// for at least 4096.
 pub const SCRAM_ITERATIONS: u32 = 100_000;
 
@@ -81,7 +81,7 @@ impl FromStr for Hash {
 }
 
 impl Hash {
-    /// Of a password, for PLAIN and LOGIN. It takes some 20 ms, and 19 MiB.
+    /// Of a password, for PLAIN and LOGIN. It takes some 40 ms, and 19 MiB.
     ///
     /// # Panics
     /// When the library has no argon2id, which it is there for.

@@ -2,6 +2,7 @@
 #![allow(missing_docs)]
 
 mod alignment;
+mod auth;
 mod bad_clients;
 mod bad_dns;
 mod bad_receivers;
@@ -43,6 +44,29 @@ fn main() -> ExitCode {
             warned_about_once,
             dns_that_does_not_answer_decides_nothing,
             a_key_signs_for_its_tenants,
+        }
+        auth: {
+            swaks_plain_and_login,
+            python_smtplib_plain_and_login,
+            msmtp_scram_plain_and_login,
+            gsasl_scram,
+            keys_of_gsasl_and_hashes_of_argon2,
+            who_logged_in_relays_and_is_named,
+            only_as_whom_the_file_says,
+            nobody_without_logging_in,
+            no_more_than_he_may,
+            wrong_passwords_are_slowed_and_blocked,
+            a_block_of_a_user_spares_where_it_logged_in_from,
+            nobody_learns_who_is_there,
+            many_passwords_at_once,
+            users_are_read_again,
+            the_command_line_keeps_users,
+            secrets_are_nowhere,
+            courser_logs_in_at_courser,
+            mail_waits_while_the_password_is_refused,
+            mail_waits_where_the_password_would_be_overheard,
+            courser_logs_in_at_postfix,
+            a_server_that_only_says_yes_gets_nothing,
         }
         bad_clients: {
             stalls_at_every_step,

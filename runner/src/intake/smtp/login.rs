@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use courser_core::mail::address::ReversePath;
 use courser_core::smtp::reply::Reply;
 use courser_core::smtp::sasl::server::{Exchange, Fault, Input, Output};
 use courser_core::smtp::sasl::{Channel, Mechanism, Nonce};
@@ -15,7 +16,7 @@ use courser_core::time::Instant;
 use courser_core::traffic::logins::{Blocked, Claim, Whose};
 use zeroize::Zeroizing;
 
-use super::{Visitor, reply};
+use super::{Flaw, Visitor, reply};
 use crate::events::{AuthBlocked, AuthFailed, Client, EventKind, Time};
 use crate::login::users::Meant;
 use crate::login::{Busy, User, Users, random};
@@ -86,7 +87,7 @@ impl Visitor {
     ///
     /// # Errors
     /// He isn't there any more.
-    pub(super) fn refresh_user(&mut self) -> Result<Option<Arc<User>>, ()> {
+    fn refresh_user(&mut self) -> Result<Option<Arc<User>>, ()> {
         let Some(user) = &self.origin.user else {
             return Ok(None);
         };
@@ -96,6 +97,33 @@ impl Visitor {
         let now = now.ok_or(())?;
         self.origin.user = Some(now.clone());
         Ok(Some(now))
+    }
+
+    /// Whether the user who logged in may send another message, from this sender.
+    pub(super) fn may_send_as(
+        &mut self,
+        sender: &ReversePath<'_>,
+        now: Instant,
+    ) -> Result<(), Flaw> {
+        let flaw = |code, enhanced, text| Flaw {
+            code,
+            enhanced,
+            text,
+        };
+        let user = self.refresh_user().map_err(|()| {
+            let text = "Authentication required: your user is not here any more";
+            flaw(530, (5, 7, 0), text.to_owned())
+        })?;
+        let Some(user) = user else { return Ok(()) };
+        user.mail_from.may_be(sender).map_err(|e| {
+            let text = format!("{e}: {} may not use it in MAIL FROM", user.name);
+            flaw(550, (5, 7, 1), text)
+        })?;
+        user.message(now).map_err(|next| {
+            let wait = in_words(next.since(now));
+            let text = format!("You have sent as much as you may, try again in {wait}");
+            flaw(451, (4, 7, 1), text)
+        })
     }
 
     /// Looks at what was said, and answers.
