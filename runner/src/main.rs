@@ -32,6 +32,8 @@ enum Command {
     Drain(cli::drain::Args),
     /// Keys that sign mail, their DNS records, and whether they are published
     Dkim(cli::dkim::Args),
+    /// What a delivery would do about TLS, and why
+    Tls(cli::tls::Args),
     /// Send a newsletter to a small modelled Internet, and account for every recipient
     Demo(cli::demo::Args),
     /// A receiver for tests: takes mail, or refuses it as real providers do, and counts
@@ -58,6 +60,7 @@ fn run(command: Command, out: &mut dyn Write) -> Outcome {
         Command::Reload(args) => cli::reload::run(args, out),
         Command::Drain(args) => cli::drain::run(args, out),
         Command::Dkim(args) => cli::dkim::run(args, out),
+        Command::Tls(args) => cli::tls::run(args, out),
         Command::Demo(args) => cli::demo::run(args, out),
         Command::Sink(args) => cli::sink::run(args, out),
         Command::Eval(args) => cli::eval::run(args, out),

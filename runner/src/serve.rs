@@ -269,6 +269,9 @@ pub fn dns_config(config: &Config) -> anyhow::Result<courser_core::dns::Config> 
     let mut dns = courser_core::dns::Config::new(servers);
     dns.sockets = DNS_SOCKETS;
     dns.case_randomisation = d.mixed_case;
+    if d.trusted {
+        dns.dnssec = courser_core::dns::Dnssec::Ad;
+    }
     dns.udp_timeout = d.timeout;
     dns.tcp_timeout = d.timeout * 2;
     dns.attempts_max = d.attempts as usize;

@@ -8,6 +8,14 @@ use std::process::Command;
 use crate::process::Process;
 use crate::{need, net};
 
+/// A zone file of records without SOA and NS.
+pub fn whole_zone(zone: &str, records: &str) -> String {
+    format!(
+        "$ORIGIN {zone}.\n$TTL 60\n@ IN SOA ns.{zone}. hostmaster.{zone}. 1 3600 600 86400 5\n\
+         @ IN NS ns.{zone}.\nns IN A 127.0.0.1\n{records}\n"
+    )
+}
+
 /// A running nsd.
 pub struct Nsd {
     /// Where it answers, UDP and TCP.
@@ -21,6 +29,18 @@ impl Nsd {
     /// # Panics
     /// When nsd doesn't come up; what it printed is shown.
     pub fn start(dir: &Path, zones: &[(&str, &str)]) -> Self {
+        let whole: Vec<(&str, String)> = zones
+            .iter()
+            .map(|(zone, records)| (*zone, whole_zone(zone, records)))
+            .collect();
+        Self::serve(dir, &whole)
+    }
+
+    /// Serves each `(zone, file)`, whose file is whole.
+    ///
+    /// # Panics
+    /// When nsd doesn't come up; what it printed is shown.
+    pub fn serve(dir: &Path, zones: &[(&str, String)]) -> Self {
         let port = net::free_port();
         let home = dir.join("nsd");
         std::fs::create_dir_all(&home).expect("a scratch directory");
@@ -31,13 +51,9 @@ impl Nsd {
              zonesdir: \"{at}\"\n pidfile: \"{at}/nsd.pid\"\n database: \"\"\n zonelistfile: \"{at}/zone.list\"\n \
              xfrdfile: \"{at}/xfrd.state\"\n xfrdir: \"{at}\"\nremote-control:\n control-enable: no\n"
         );
-        for (zone, records) in zones {
+        for (zone, content) in zones {
             let file = format!("{zone}.zone");
-            let head = format!(
-                "$ORIGIN {zone}.\n$TTL 60\n@ IN SOA ns.{zone}. hostmaster.{zone}. 1 3600 600 86400 5\n\
-                 @ IN NS ns.{zone}.\nns IN A 127.0.0.1\n"
-            );
-            std::fs::write(home.join(&file), head + records + "\n").expect("a zone file");
+            std::fs::write(home.join(&file), content).expect("a zone file");
             let _ = write!(conf, "zone:\n name: \"{zone}\"\n zonefile: \"{file}\"\n");
         }
         let conf_file = home.join("nsd.conf");

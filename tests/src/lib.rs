@@ -23,6 +23,7 @@ pub mod clock;
 #[cfg(feature = "disk")]
 pub mod disk;
 pub mod dns;
+pub mod dnssec;
 pub mod liar;
 pub mod need;
 pub mod net;

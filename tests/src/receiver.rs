@@ -230,6 +230,15 @@ impl Receiver {
         Self { address, shared }
     }
 
+    /// Offers another extension from now on.
+    pub fn offer(&self, extension: &str) {
+        self.shared
+            .extensions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(extension.to_owned());
+    }
+
     /// The messages so far.
     pub fn mails(&self) -> Vec<Mail> {
         self.shared

@@ -116,10 +116,16 @@ impl Authority {
     }
 
     /// A certificate for these names that is valid then.
-    ///
-    /// # Panics
-    /// When a name can stand in none.
     pub fn issue_valid(&self, names: &[&str], valid: Valid) -> Issued {
+        self.make(names, valid, None)
+    }
+
+    /// A certificate for these names and this key, in PEM.
+    pub fn issue_for_key(&self, names: &[&str], key: &str) -> Issued {
+        self.make(names, Valid::Now, Some(key))
+    }
+
+    fn make(&self, names: &[&str], valid: Valid, key: Option<&str>) -> Issued {
         let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("names that can be certified");
         (params.not_before, params.not_after) = match valid {
@@ -127,7 +133,10 @@ impl Authority {
             Valid::Over => (date_time_ymd(2000, 1, 1), date_time_ymd(2001, 1, 1)),
             Valid::NotYet => (date_time_ymd(2101, 1, 1), date_time_ymd(2102, 1, 1)),
         };
-        let key = KeyPair::generate().expect("a key");
+        let key = match key {
+            Some(pem) => KeyPair::from_pem(pem).expect("a key in PEM"),
+            None => KeyPair::generate().expect("a key"),
+        };
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         Issued {
             chain: certificate.pem() + &self.pem(),
@@ -175,6 +184,11 @@ impl Issued {
             CertificateDer::pem_slice_iter(self.chain.as_bytes()).collect();
         let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).expect("a key in PEM");
         (chain.expect("certificates in PEM"), key)
+    }
+
+    /// The certificates in DER, its own first.
+    pub fn chain_der(&self) -> Vec<Vec<u8>> {
+        self.der().0.iter().map(|der| der.to_vec()).collect()
     }
 
     /// What a receiver needs that shows it.

@@ -184,6 +184,8 @@ pub enum Fault {
     Policy,
     /// DNS does not answer, for now.
     Dns,
+    /// Nothing vouches for its MX, and the mail may go to verified hosts only (RFC 8689 4.2.1).
+    Insecure,
 }
 
 /// Why a domain has no [`Plan`].
@@ -202,6 +204,26 @@ pub struct RouteError {
 }
 
 impl RouteError {
+    /// Mail that asks for REQUIRETLS, to a domain whose MX neither DNSSEC nor MTA-STS vouches for;
+    /// `unknown`: MTA-STS may, but can't be asked now.
+    pub fn insecure(domain: &str, unknown: bool) -> Self {
+        Self {
+            fault: Fault::Insecure,
+            permanent: !unknown,
+            enhanced: EnhancedCode::new(if unknown { 4 } else { 5 }, 7, 10),
+            text: alloc::format!(
+                "the message asks for REQUIRETLS, and neither DNSSEC nor MTA-STS vouches for the MX \
+                 of {domain}{}",
+                if unknown {
+                    ", as far as can be found out now"
+                } else {
+                    ""
+                }
+            ),
+            valid_for: Duration::from_secs(60),
+        }
+    }
+
     /// What kind of trouble it is, for a verdict.
     pub const fn class(&self) -> Class {
         match self.fault {

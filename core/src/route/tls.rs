@@ -43,6 +43,62 @@ impl Level {
     }
 }
 
+/// What a message itself asks for, by its stream and its sender (RFC 8689).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Demand {
+    /// How much TLS its stream wants.
+    pub level: Option<Level>,
+    /// Its sender wants TLS toward a verified host all the way (`REQUIRETLS`).
+    pub required: bool,
+    /// Its sender would rather have it delivered than encrypted (`TLS-Required: No`): what DANE and
+    /// MTA-STS say for the receiver doesn't count.
+    pub optional: bool,
+}
+
+impl Demand {
+    /// The level that it comes to by itself.
+    pub fn level(&self) -> Option<Level> {
+        let required = self.required.then_some(Level::Verified);
+        self.level.max(required)
+    }
+
+    /// A short text that says the same, for [`read`](Self::read); empty where nothing is asked for.
+    pub const fn code(&self) -> &'static str {
+        match (self.required, self.optional, self.level) {
+            (true, ..) => "R",
+            (_, false, None) => "",
+            (_, false, Some(Level::Off)) => "0",
+            (_, false, Some(Level::Opportunistic)) => "1",
+            (_, false, Some(Level::Required)) => "2",
+            (_, false, Some(Level::Verified)) => "3",
+            (_, true, None) => "n",
+            (_, true, Some(Level::Off)) => "n0",
+            (_, true, Some(Level::Opportunistic)) => "n1",
+            (_, true, Some(Level::Required)) => "n2",
+            (_, true, Some(Level::Verified)) => "n3",
+        }
+    }
+
+    /// What [`code`](Self::code) says; nothing of what it doesn't.
+    pub fn read(code: &str) -> Self {
+        let (optional, level) = match code.strip_prefix('n') {
+            Some(level) => (true, level),
+            None => (false, code),
+        };
+        Self {
+            level: match level {
+                "0" => Some(Level::Off),
+                "1" => Some(Level::Opportunistic),
+                "2" => Some(Level::Required),
+                "3" => Some(Level::Verified),
+                _ => None,
+            },
+            required: code == "R",
+            optional,
+        }
+    }
+}
+
 impl fmt::Display for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.word())
@@ -53,6 +109,7 @@ impl fmt::Display for Level {
 mod tests {
     use alloc::vec::Vec;
 
+    use super::Demand;
     use super::Level::{self, Off, Opportunistic, Required, Verified};
 
     #[test]
@@ -69,6 +126,35 @@ mod tests {
             assert_eq!(Level::decide(set.iter().copied(), usual), level, "{set:?}");
         }
         assert_eq!(Level::decide([None], Verified), Verified);
+    }
+
+    #[test]
+    fn demands_come_back() {
+        let levels = [
+            None,
+            Some(Off),
+            Some(Opportunistic),
+            Some(Required),
+            Some(Verified),
+        ];
+        for level in levels {
+            for optional in [false, true] {
+                let demand = Demand {
+                    level,
+                    required: false,
+                    optional,
+                };
+                assert_eq!(Demand::read(demand.code()), demand);
+                assert_eq!(demand.level(), level);
+            }
+        }
+        let required = Demand {
+            required: true,
+            ..Demand::default()
+        };
+        assert_eq!(Demand::read(required.code()), required);
+        assert_eq!(required.level(), Some(Verified));
+        assert_eq!(Demand::read("else"), Demand::default());
     }
 
     #[test]

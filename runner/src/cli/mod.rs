@@ -28,6 +28,7 @@ pub mod render;
 pub mod serve;
 pub mod sink;
 pub mod status;
+pub mod tls;
 
 use std::io;
 use std::process::ExitCode;

@@ -54,6 +54,9 @@ pub struct Dns {
     pub negative_ttl_max: Duration,
     /// Mix upper and lower case in questions, so that answers are harder to forge (0x20).
     pub mixed_case: bool,
+    /// Whether the servers validate DNSSEC and nobody can come between them and us, so that what they
+    /// say of it (the AD bit) is believed. DANE needs it.
+    pub trusted: bool,
 }
 
 impl Dns {
@@ -77,6 +80,7 @@ impl Dns {
                 Duration::ZERO..=day,
             ),
             mixed_case: s.get("mixed_case", true),
+            trusted: s.get("trusted", false),
         };
         if read.ttl_max < read.ttl_min {
             s.wrong(

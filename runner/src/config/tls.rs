@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use courser_core::route::tls::Level;
+use courser_core::route::tls::{Demand, Level};
 
 use super::names::{DomainPattern, words};
 use super::tree::Section;
@@ -61,6 +61,8 @@ pub struct Tls {
     pub min_version: TlsVersion,
     /// How much TLS mail wants of which nothing else is said.
     pub level: Level,
+    /// Whether hosts with TLSA records are authenticated by them (RFC 7672), where `dns.trusted`.
+    pub dane: bool,
     /// A host whose handshake failed gets mail in plaintext for so long, where that is allowed.
     pub retry_after: Duration,
     /// Domains' own policies (RFC 8461) are looked up and obeyed.
@@ -77,6 +79,7 @@ impl Tls {
             ca_file: s.optional("ca_file"),
             min_version: s.get("min_version", TlsVersion::Tls12),
             level: s.get("level", Level::Opportunistic),
+            dane: s.get("dane", true),
             retry_after: s.bounded(
                 "retry_after",
                 Duration::from_secs(3600),
@@ -129,9 +132,11 @@ impl Tls {
         }
     }
 
-    /// Whether a domain (lower case A-labels) is asked for a policy of its own: not where TLS is off.
-    pub fn asks_for_policy(&self, domain: &str) -> bool {
-        self.mta_sts && self.of_domain(domain).unwrap_or(self.level) != Level::Off
+    /// Whether a domain (lower case A-labels) is asked for a policy of its own: not where TLS is off,
+    /// unless the message demands it, nor where its sender would rather have it delivered.
+    pub fn asks_for_policy(&self, domain: &str, demand: &Demand) -> bool {
+        let off = self.of_domain(domain).unwrap_or(self.level) == Level::Off;
+        self.mta_sts && !demand.optional && (demand.required || !off)
     }
 
     /// What is said of a domain (lower case A-labels): of itself, else of the closest above it.

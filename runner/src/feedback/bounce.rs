@@ -314,7 +314,11 @@ impl Shard {
                 received_from: (!view.helo().is_empty()).then_some(view.helo()),
                 recipients: &recipients,
                 original,
-                ret: notices[0].wanted.ret,
+                ret: match view.requiretls() {
+                    // What was to be kept from all others is not sent about (RFC 8689 5).
+                    true => Ret::Headers,
+                    false => notices[0].wanted.ret,
+                },
                 return_max: config.dsn.return_size.as_usize().max(DSN_RETURN_BYTES_MAX),
                 header_max: config.dsn.header_size.as_usize(),
                 utf8: view.smtputf8(),
@@ -345,6 +349,7 @@ impl Shard {
                 BodyType::SevenBit
             },
             smtputf8: utf8,
+            requiretls: view.requiretls(),
             eight_bit,
             tenant: view.tenant().to_owned(),
             campaign: view.campaign().to_owned(),

@@ -336,6 +336,12 @@ impl Draft {
         for line in header.lines() {
             let raw = match line {
                 Line::Field(field) => {
+                    if field.is("TLS-Required") {
+                        let value: Vec<u8> = field.unfolded().collect();
+                        let says_no = value.trim_ascii().eq_ignore_ascii_case(b"no");
+                        // REQUIRETLS counts for more (RFC 8689 4.1).
+                        self.fields.tls_optional = says_no && !self.fields.requiretls;
+                    }
                     if let Some(which) = TAG_FIELDS.iter().position(|t| field.is(t)) {
                         let value: Vec<u8> = field.unfolded().collect();
                         let value = String::from_utf8_lossy(&value).trim().to_owned();

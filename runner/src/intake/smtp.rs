@@ -111,6 +111,7 @@ impl Terms {
         options.offer.future_release = Some(HOLD_S_MAX);
         options.offer.starttls = tls.is_some() && listener.tls == ListenerTls::StartTls;
         options.require_tls = listener.require_tls;
+        options.offer.requiretls = tls.is_some();
         options.greeting_delay = listener.greeting_delay;
         if !listener.greeting_delay.is_zero() {
             options.early_talker = server::EarlyTalker::Refuse;

@@ -96,7 +96,7 @@ pub async fn get(client: &Client, request: &Request<'_>) -> Result<Response, Tro
 
 async fn exchange(client: &Client, request: &Request<'_>) -> Result<Response, Trouble> {
     let host = request.host;
-    let tls = client.attempt(host, Trust::Authorities);
+    let tls = client.attempt(host, &Trust::Authorities);
     let (config, name) = tls.map_err(Trouble::Tls)?.into_parts();
     let mut config = (*config).clone();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];

@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use courser_core::mail::address::{Domain, Mailbox};
-use courser_core::route::tls::Level;
+use courser_core::route::tls::Demand;
 use courser_core::time::Instant;
 use courser_core::traffic::scheduler::{
     CampaignId, Class, DeliveryId, DestId, LaneView, Misuse, New, PoolId, Report, Scheduler,
@@ -36,14 +36,8 @@ use crate::route::Routed;
 use crate::session::transaction::Leased;
 use crate::spool::EnvelopeView;
 
-/// Stands between a domain and a level; no domain has it.
+/// Stands between a domain and a demand; no domain has it.
 const MARK: char = '\u{1}';
-const LEVELS: [Level; 4] = [
-    Level::Off,
-    Level::Opportunistic,
-    Level::Required,
-    Level::Verified,
-];
 
 /// A delivery on its way into a shard.
 #[derive(Clone)]
@@ -178,24 +172,24 @@ impl Queue {
     /// the message wants, so that mail that wants more has lanes of its own.
     pub fn dest_key(config: &Config, view: &EnvelopeView<'_>, address: &str) -> String {
         let mut key = Self::domain(address);
-        let of_stream = config
-            .stream_named(view.stream())
-            .and_then(|s| config.streams[s].tls);
-        if let Some(level) = of_stream {
+        let stream = config.stream_named(view.stream());
+        let demand = Demand {
+            level: stream.and_then(|s| config.streams[s].tls),
+            required: view.requiretls(),
+            optional: view.tls_optional(),
+        };
+        if demand != Demand::default() {
             key.push(MARK);
-            key.push_str(level.word());
+            key.push_str(demand.code());
         }
         key
     }
 
-    /// The domain and the level of a [`dest_key`](Self::dest_key).
-    pub fn split_key(key: &str) -> (&str, Option<Level>) {
+    /// The domain and the demand of a [`dest_key`](Self::dest_key).
+    pub fn split_key(key: &str) -> (&str, Demand) {
         match key.split_once(MARK) {
-            None => (key, None),
-            Some((domain, word)) => {
-                let mut levels = LEVELS.into_iter();
-                (domain, levels.find(|level| level.word() == word))
-            }
+            None => (key, Demand::default()),
+            Some((domain, code)) => (domain, Demand::read(code)),
         }
     }
 
@@ -374,8 +368,8 @@ impl Queue {
     pub fn domain_name(&self, dest: DestId) -> Arc<str> {
         let key = self.key_of(dest);
         match Self::split_key(&key) {
-            (_, None) => key,
-            (domain, Some(_)) => Arc::from(domain),
+            (domain, _) if domain.len() == key.len() => key,
+            (domain, _) => Arc::from(domain),
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use courser_core::route::tls::Level;
+use courser_core::route::tls::{Demand, Level};
 use courser_core::route::{Plan, SiteKey};
 use courser_core::traffic::scheduler::{GateId, Limits, SiteId};
 
@@ -29,6 +29,8 @@ pub struct Site {
     pub tls: Option<Level>,
     /// The policies of the domains whose mail goes there.
     pub sts: Rc<SitePolicies>,
+    /// What its mail itself asks for.
+    pub demand: Demand,
     /// TLS from the first byte.
     pub implicit_tls: bool,
     /// Whose limits it is under.
@@ -46,7 +48,7 @@ pub struct Learned {
 }
 
 /// What makes two domains' sites one: mail for both may go over one connection.
-type Key = (SiteKey, Option<Arc<str>>, bool, Option<Level>, bool);
+type Key = (SiteKey, Option<Arc<str>>, bool, Option<Level>, Demand, bool);
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Gate {
@@ -91,11 +93,11 @@ impl Sites {
         (key.get() % shards.max(1) as u128) as usize
     }
 
-    /// Takes a domain's route in; `tls` is what its mail itself wants.
-    pub fn learn(&mut self, domain: &str, routed: &Routed, tls: Option<Level>) -> Learned {
+    /// Takes a domain's route in, for mail that asks for this.
+    pub fn learn(&mut self, domain: &str, routed: &Routed, demand: Demand) -> Learned {
         let provider = self.providers.of(domain, &routed.plan);
         let of_provider = provider.and_then(|p| p.tls);
-        let tls = [tls, routed.tls, of_provider].into_iter().flatten().max();
+        let tls = demand.level().max(routed.tls).max(of_provider);
         let (gate_key, limits) = match &provider {
             Some(p) => (Gate::Provider(p.name.clone()), Some(p.limits)),
             None => (Gate::Site(routed.plan.site), None),
@@ -108,6 +110,7 @@ impl Sites {
             provider.clone(),
             routed.lmtp,
             tls,
+            demand,
             routed.implicit_tls,
         );
         let known = self.by_key.get(&key).copied();
@@ -120,6 +123,7 @@ impl Sites {
             provider,
             lmtp: routed.lmtp,
             tls,
+            demand,
             sts,
             implicit_tls: routed.implicit_tls,
             gate,

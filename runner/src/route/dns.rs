@@ -18,7 +18,6 @@ use tokio::sync::Notify;
 use crate::net::tcp::Stream;
 use crate::net::udp::{DATAGRAM_BYTES_MAX, Datagrams};
 use crate::net::{clock, ring};
-use crate::shard::Vital;
 use crate::shard::tickets::Tickets;
 
 /// How long one TCP exchange may take; the resolver's own deadline comes first.
@@ -41,11 +40,12 @@ fn family(address: SocketAddr) -> usize {
 }
 
 impl Dns {
-    /// Opens the sockets and starts the tasks on this shard's ring, each with a guard of its own.
+    /// Opens the sockets and starts the tasks on this thread's ring, each with a guard of its own that
+    /// is dropped when the task ends.
     ///
     /// # Errors
     /// When a socket can't be opened.
-    pub fn start(config: Config, vital: impl Fn() -> Vital) -> io::Result<Rc<Self>> {
+    pub fn start<G: 'static>(config: Config, guard: impl Fn() -> G) -> io::Result<Rc<Self>> {
         let mut sockets = Vec::new();
         for _ in 0..config.sockets {
             let mut pair = [None, None];
@@ -69,16 +69,16 @@ impl Dns {
         });
         for (number, pair) in this.sockets.iter().enumerate() {
             for socket in pair.iter().flatten() {
-                let (vital, hearing) = (vital(), this.clone().hear(number as u16, socket.clone()));
+                let (guard, hearing) = (guard(), this.clone().hear(number as u16, socket.clone()));
                 ring::spawn(async move {
-                    let _vital = vital;
+                    let _guard = guard;
                     hearing.await;
                 });
             }
         }
-        let (vital, running) = (vital(), this.clone().run());
+        let (guard, running) = (guard(), this.clone().run());
         ring::spawn(async move {
-            let _vital = vital;
+            let _guard = guard;
             running.await;
         });
         Ok(this)

@@ -15,7 +15,7 @@ use courser_core::dns::{Name, Outcome, Question};
 use courser_core::limits::MX_HOSTS_MAX;
 use courser_core::mail::address::Domain;
 use courser_core::route::mta_sts::{Applied, question};
-use courser_core::route::tls::Level;
+use courser_core::route::tls::{Demand, Level};
 use courser_core::route::{
     FamilyOrder, Fault, FixedHost, MxLookup, Options, Plan, RouteError, Step,
 };
@@ -99,11 +99,16 @@ impl Router {
         }
     }
 
-    /// Where mail for `domain` goes. `seed` shuffles hosts of equal preference.
+    /// Where mail for `domain` that asks for this goes. `seed` shuffles hosts of equal preference.
     ///
     /// # Errors
     /// Why nowhere, or not now.
-    pub async fn route(&self, domain: &str, seed: u64) -> Result<Routed, RouteError> {
+    pub async fn route(
+        &self,
+        domain: &str,
+        demand: &Demand,
+        seed: u64,
+    ) -> Result<Routed, RouteError> {
         let name = Name::from_domain(domain);
         let key = name.as_ref().map_or(domain, |name| name.as_str());
         let of_domain = self.config.tls.of_domain(key);
@@ -114,16 +119,20 @@ impl Router {
                 Err(_) => MxLookup::new(Domain::Name(domain), self.options.clone(), seed),
             };
             let mut plan = self.drive(lookup).await?;
-            let sts = match &name {
-                Ok(name) if name.is_hostname() && self.config.tls.asks_for_policy(key) => {
+            let (sts, unknown) = match &name {
+                Ok(name) if name.is_hostname() && self.config.tls.asks_for_policy(key, demand) => {
                     self.policy(name, &mut plan).await?
                 }
-                _ => None,
+                _ => (None, false),
             };
+            let of_policy = sts.as_ref().and_then(|sts| sts.level());
+            if demand.required && !plan.secure && of_policy.is_none() {
+                return Err(RouteError::insecure(domain, unknown));
+            }
             return Ok(Routed {
                 plan: Arc::new(plan),
                 lmtp: false,
-                tls: of_domain.max(sts.as_ref().and_then(|sts| sts.level())),
+                tls: of_domain.max(of_policy),
                 sts,
                 implicit_tls: false,
             });
@@ -143,33 +152,36 @@ impl Router {
     }
 
     /// What the domain's own policy makes of its plan, which holds no longer than what DNS says of the
-    /// policy then.
+    /// policy then; and whether there may be a policy that can't be had now.
     async fn policy(
         &self,
         domain: &Name,
         plan: &mut Plan,
-    ) -> Result<Option<Arc<Applied>>, RouteError> {
+    ) -> Result<(Option<Arc<Applied>>, bool), RouteError> {
         // A name that is too long for the question has no policy.
         let Ok(question) = question(domain) else {
-            return Ok(None);
+            return Ok((None, false));
         };
         let answer = self.dns.ask_patiently(question).await;
         let asked = self.policies.ask(domain, &answer.outcome).await;
         let now = clock::wall();
-        let mut valid_for = Duration::MAX;
-        // A server that can't answer is not asked all the time.
-        if !matches!(answer.outcome, Outcome::Failed(_)) {
-            valid_for = answer.ttl(clock::now());
-        }
+        let mut unknown = matches!(answer.outcome, Outcome::Failed(_));
+        let mut valid_for = match unknown {
+            // A server that can't answer is not asked all the time.
+            true => Duration::MAX,
+            false => answer.ttl(clock::now()),
+        };
         if let Some(again) = asked.again.filter(|again| *again > now) {
             let wait_s = again.unix().saturating_sub(now.unix());
             valid_for = valid_for.min(Duration::from_secs(wait_s.unsigned_abs()));
+            unknown = true;
         }
         plan.valid_for = plan.valid_for.min(valid_for.max(self.options.valid_min));
-        match asked.cached {
-            None => Ok(None),
-            Some(cached) => Ok(Applied::to(plan, domain, &cached, now)?.map(Arc::new)),
-        }
+        let applied = match asked.cached {
+            None => None,
+            Some(cached) => Applied::to(plan, domain, &cached, now)?.map(Arc::new),
+        };
+        Ok((applied, unknown))
     }
 
     /// The addresses of a host that isn't one of mail, in the order to try them.
@@ -278,7 +290,11 @@ impl Router {
         }
     }
 
-    async fn drive(&self, mut lookup: MxLookup) -> Result<Plan, RouteError> {
+    /// Finds what `lookup` looks for.
+    ///
+    /// # Errors
+    /// Why nowhere, or not now.
+    pub async fn drive(&self, mut lookup: MxLookup) -> Result<Plan, RouteError> {
         loop {
             let mut questions: Vec<Question> = Vec::new();
             loop {

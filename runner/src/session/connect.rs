@@ -7,20 +7,21 @@ use std::time::Duration;
 
 use courser_core::feedback::verdict::Cause as LocalCause;
 use courser_core::feedback::verdict::{Stage, Verdict};
-use courser_core::route::Plan;
 use courser_core::route::tls::Level;
+use courser_core::route::{Plan, PlanHost};
 use courser_core::smtp::client::{self, Cause, Event, Failure, Options, State, TlsMode};
 use courser_core::smtp::extension::Capabilities;
 use tokio::sync::Notify;
 
 use super::link::{Link, Paused};
 use super::transaction::Transactions;
+use super::wanted::{Wanted, wanted};
 use super::{LaneTask, failure_verdict};
 use crate::events;
 use crate::feedback::settle::Said;
 use crate::net::clock;
 use crate::net::tcp::Stream;
-use crate::net::tls::{Conn, Fault, FaultKind, Trust};
+use crate::net::tls::{Conn, Fault, FaultKind};
 use crate::shard::Shard;
 
 /// Who is at the other end.
@@ -73,7 +74,8 @@ pub async fn establish(
     // "Never" (RFC 7504) holds only if every host says so.
     let mut never = plan.hosts.len() <= config.delivery.max_hosts;
     let mut tried = 0;
-    for host in &plan.hosts {
+    for plan_host in &plan.hosts {
+        let host = plan_host;
         if tried == config.delivery.max_hosts {
             break;
         }
@@ -103,8 +105,7 @@ pub async fn establish(
             if !std::mem::replace(&mut reached_for, true) {
                 tried += 1;
             }
-            let host = host.name.clone();
-            match reach_or_fall_back(shard, task, host.clone(), address).await {
+            match reach_or_fall_back(shard, task, plan_host, address).await {
                 Ok(done) => {
                     shard.host_alive(address);
                     return Ok(done);
@@ -137,14 +138,23 @@ struct Trouble {
 async fn reach_or_fall_back(
     shard: &Rc<Shard>,
     task: &LaneTask,
-    host: Arc<str>,
+    plan_host: &PlanHost,
     address: SocketAddr,
 ) -> Result<(Link, Peer), Trouble> {
-    let may_fall_back = task.tls == Level::Opportunistic && !task.implicit_tls;
+    let host = plan_host.name.clone();
+    let config = shard.config();
+    let wanted = match wanted(shard.dns(), &config, (task.tls, &task.demand), plan_host).await {
+        Ok(wanted) => wanted,
+        Err(fault) => {
+            shard.tell_tls_failed(task, (&host, address), &fault, false);
+            return Err(no_tls(&host, address, LocalCause::DnsTemporary, fault));
+        }
+    };
+    let may_fall_back = wanted.level == Level::Opportunistic && !task.implicit_tls;
     if may_fall_back && shard.is_tls_broken(address) {
-        return reach(shard, task, host, address, Level::Off).await;
+        return reach(shard, task, host, address, &Wanted::NOTHING).await;
     }
-    match reach(shard, task, host.clone(), address, task.tls).await {
+    match reach(shard, task, host.clone(), address, &wanted).await {
         Err(Trouble {
             tls: Some(fault),
             unreachable,
@@ -153,7 +163,7 @@ async fn reach_or_fall_back(
             shard.tell_tls_failed(task, (&host, address), &fault, may_fall_back);
             if may_fall_back {
                 shard.tls_failed(address);
-                return reach(shard, task, host, address, Level::Off).await;
+                return reach(shard, task, host, address, &Wanted::NOTHING).await;
             }
             Err(Trouble {
                 unreachable,
@@ -166,31 +176,33 @@ async fn reach_or_fall_back(
     }
 }
 
+fn no_tls(host: &Arc<str>, address: SocketAddr, cause: LocalCause, fault: Fault) -> Trouble {
+    Trouble {
+        host_is_dead: false,
+        unreachable: Unreachable {
+            verdict: cause.verdict(),
+            said: Said::locally(format!("{host} [{}]: {fault}", address.ip())),
+            host: Some(host.clone()),
+            address: Some(address),
+        },
+        tls: Some(fault),
+    }
+}
+
 /// Connects to one address and speaks until the session takes transactions.
 async fn reach(
     shard: &Rc<Shard>,
     task: &LaneTask,
     host: Arc<str>,
     address: SocketAddr,
-    level: Level,
+    wanted: &Wanted,
 ) -> Result<(Link, Peer), Trouble> {
+    let Wanted { level, trust } = wanted;
+    let level = *level;
     let config = shard.config();
     let began = clock::now();
     let timeouts = &config.delivery.timeouts;
-    let no_tls = |fault: Fault| Trouble {
-        host_is_dead: false,
-        unreachable: Unreachable {
-            verdict: LocalCause::TlsFailed.verdict(),
-            said: Said::locally(format!("{host} [{}]: {fault}", address.ip())),
-            host: Some(host.clone()),
-            address: Some(address),
-        },
-        tls: Some(fault),
-    };
-    let trust = match level {
-        Level::Verified => Trust::Authorities,
-        _ => Trust::Anyone,
-    };
+    let no_tls = |fault| no_tls(&host, address, LocalCause::TlsFailed, fault);
     let mut attempt = match level {
         Level::Off if !task.implicit_tls => None,
         _ => {

@@ -4,12 +4,16 @@
 //! |---|---|
 //! | [`connect`] | finds a host that answers |
 //! | [`link`] | moves bytes between the socket and the core's client machine |
+//! | [`probe`] | the same without mail, to say what would happen |
 //! | [`transaction`] | messages on their way |
+//! | [`wanted`] | how much TLS a host gets, and with whom |
 //! | this one | takes deliveries from the lane and reports what became of them |
 
 pub mod connect;
 pub mod link;
+pub mod probe;
 pub mod transaction;
+pub mod wanted;
 
 use std::cell::Cell;
 use std::net::IpAddr;
@@ -19,7 +23,7 @@ use std::time::Duration;
 
 use courser_core::feedback::verdict::{Basis, Cause as LocalCause, Class, Scope, Stage, Verdict};
 use courser_core::route::Plan;
-use courser_core::route::tls::Level;
+use courser_core::route::tls::{Demand, Level};
 use courser_core::smtp::client::{
     self, Cause, EhloName, Event, Failure, Outcome, State, TransactionId,
 };
@@ -61,6 +65,8 @@ pub struct LaneTask {
     pub tls: Level,
     /// The policies of the domains whose mail goes over it.
     pub sts: Rc<SitePolicies>,
+    /// What its mail itself asks for.
+    pub demand: Demand,
     /// TLS from the first byte.
     pub implicit_tls: bool,
     /// The configuration when the session began, for its verdict rules.

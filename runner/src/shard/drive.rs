@@ -128,6 +128,7 @@ impl Shard {
                     lmtp: site.lmtp,
                     tls: Level::decide([site.tls, source.tls], config.tls.level),
                     sts: site.sts.clone(),
+                    demand: site.demand,
                     implicit_tls: site.implicit_tls,
                     config: config.clone(),
                     source_id: open.source,
@@ -160,10 +161,10 @@ impl Shard {
 
     async fn resolve(self: Rc<Self>, dest: DestId) {
         let key = self.queue.borrow().key_of(dest);
-        let (domain, _) = Queue::split_key(&key);
+        let (domain, demand) = Queue::split_key(&key);
         let router = self.router.borrow().clone();
         let seed = clock::random_u64();
-        match router.route(domain, seed).await {
+        match router.route(domain, &demand, seed).await {
             Ok(routed) => {
                 self.tell_policy(routed.sts.as_deref());
                 self.learn_route(&key, &routed, false);
@@ -189,7 +190,7 @@ impl Shard {
     /// The route of a destination is known. `mine` where another shard found out that its lanes
     /// belong here.
     pub(super) fn learn_route(&self, key: &str, routed: &Routed, mine: bool) {
-        let (domain, tls) = Queue::split_key(key);
+        let (domain, demand) = Queue::split_key(key);
         let config = self.config();
         let now = clock::now();
         let until = now + routed.plan.valid_for;
@@ -213,7 +214,7 @@ impl Shard {
             return;
         }
         queue.know(dest, None);
-        let learned = queue.sites.learn(domain, routed, tls);
+        let learned = queue.sites.learn(domain, routed, demand);
         if let Some(limits) = learned.limits {
             queue.scheduler.set_limits(now, learned.gate, limits);
         }
@@ -364,6 +365,7 @@ pub fn route_verdict(error: &RouteError) -> Verdict {
         Fault::Loop => LocalCause::MailLoop,
         Fault::SpecialAddress => LocalCause::ForbiddenAddress,
         Fault::Policy => LocalCause::TlsPolicy,
+        Fault::Insecure => LocalCause::RequireTls,
         _ => LocalCause::DnsTemporary,
     };
     Verdict {

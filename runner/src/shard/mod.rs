@@ -360,6 +360,11 @@ impl Shard {
         }
     }
 
+    /// The resolver.
+    pub fn dns(&self) -> &Dns {
+        &self.dns
+    }
+
     /// What was found of late about who may send what.
     pub const fn alignment(&self) -> &RefCell<Findings> {
         &self.alignment

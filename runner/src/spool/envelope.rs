@@ -46,6 +46,7 @@ const BODY_BINARY: u16 = 1 << 6;
 const PRIORITY: u16 = 1 << 7;
 const BY_RETURNS: u16 = 1 << 8;
 const BY_TRACE: u16 = 1 << 9;
+const TLS_OPTIONAL: u16 = 1 << 10;
 
 const NOTIFY: u8 = 1;
 const NOTIFY_NEVER: u8 = 1 << 1;
@@ -110,6 +111,8 @@ pub struct EnvelopeFields {
     pub smtputf8: bool,
     /// `REQUIRETLS` was given (RFC 8689).
     pub requiretls: bool,
+    /// Its header says `TLS-Required: No` (RFC 8689 5).
+    pub tls_optional: bool,
     /// The content has octets above 127.
     pub eight_bit: bool,
     /// `MT-PRIORITY=` (RFC 6710).
@@ -265,6 +268,7 @@ impl EnvelopeFields {
         let mut set = |on: bool, bit: u16| flags |= if on { bit } else { 0 };
         set(self.smtputf8, SMTPUTF8);
         set(self.requiretls, REQUIRETLS);
+        set(self.tls_optional, TLS_OPTIONAL);
         set(self.eight_bit, EIGHT_BIT);
         set(self.ret == Some(Ret::Full), RET_FULL);
         set(self.ret == Some(Ret::Headers), RET_HEADERS);
@@ -530,6 +534,11 @@ impl<'a> EnvelopeView<'a> {
         self.flag(REQUIRETLS)
     }
 
+    /// Its header says `TLS-Required: No`.
+    pub fn tls_optional(&self) -> bool {
+        self.flag(TLS_OPTIONAL)
+    }
+
     /// The content has octets above 127.
     pub fn eight_bit(&self) -> bool {
         self.flag(EIGHT_BIT)
@@ -646,6 +655,7 @@ impl<'a> EnvelopeView<'a> {
             body: self.body(),
             smtputf8: self.smtputf8(),
             requiretls: self.requiretls(),
+            tls_optional: self.tls_optional(),
             eight_bit: self.eight_bit(),
             mt_priority: self.mt_priority(),
             deliver_by: self.deliver_by(),
@@ -720,7 +730,7 @@ mod tests {
             any::<u8>(),
             prop::option::of(any::<i8>()),
         );
-        let flags = (any::<bool>(), any::<bool>(), any::<bool>());
+        let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
         let texts = prop::collection::vec(text(), 9);
         let recipients = prop::collection::vec(recipient, 0..5);
         let client = prop::option::of(any::<IpAddr>());
@@ -751,6 +761,7 @@ mod tests {
                         body,
                         smtputf8: flags.0,
                         requiretls: flags.1,
+                        tls_optional: flags.3,
                         eight_bit: flags.2,
                         mt_priority,
                         deliver_by,

@@ -9,6 +9,7 @@ mod check_config;
 mod clock;
 mod crash;
 mod damage;
+mod dane;
 mod demo;
 mod differential;
 mod dkim;
@@ -82,6 +83,10 @@ fn main() -> ExitCode {
         damage: {
             while_it_is_stopped,
             while_it_runs,
+        }
+        dane: {
+            by_what_dnssec_says,
+            requiretls_and_its_opposite,
         }
         demo: {
             a_newsletter_to_five_hundred,
@@ -234,6 +239,7 @@ fn main() -> ExitCode {
             postfix_receives_over_tls,
             tls_from_the_first_byte,
             addresses_of_bad_tls_are_remembered,
+            a_probe_says_what_a_delivery_would_do,
         }
     })
 }

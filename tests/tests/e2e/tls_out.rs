@@ -9,7 +9,7 @@ use courser_tests::need::need;
 use courser_tests::net::free_port_on;
 use courser_tests::peers::Postfix;
 use courser_tests::receiver::{Answer, EXTENSIONS, Receiver};
-use courser_tests::server::{Server, scratch, smart_host};
+use courser_tests::server::{Server, run, scratch, smart_host};
 use courser_tests::tls::{Authority, Valid};
 use courser_tests::{eventually, need_root};
 use serde_json::Value;
@@ -442,4 +442,95 @@ pub(crate) fn addresses_of_bad_tls_are_remembered() {
         (closes.count_of("STARTTLS") > 1).then_some(())
     });
     assert!(again.is_some(), "it is never tried again");
+}
+
+pub(crate) fn a_probe_says_what_a_delivery_would_do() {
+    let Some(w) = world() else { return };
+    let dir = scratch();
+    for level in ["off", "opportunistic", "required", "verified"] {
+        let server = Server::prepare(
+            dir.path(),
+            &format!("{}tls.level = \"{level}\"\n", w.common),
+        );
+        let config = server.config();
+        for kind in KINDS {
+            let domain = format!("{}.test", kind.name());
+            let words = [
+                "tls",
+                "probe",
+                &domain,
+                "--config",
+                &config.display().to_string(),
+                "--json",
+                "--wait",
+                "1",
+            ];
+            let out = run(&words);
+            let said = String::from_utf8_lossy(&out.stdout).into_owned();
+            let report: Value = serde_json::from_str(&said)
+                .unwrap_or_else(|e| panic!("{e}: {said}{}", String::from_utf8_lossy(&out.stderr)));
+            let host = &report["hosts"][0];
+            let what = format!("{level}, {kind:?}: {report:#}");
+            let speaks = kind.answer().is_none();
+            let delivers = match level {
+                "off" | "opportunistic" => true,
+                "required" => speaks,
+                _ => kind == Good,
+            };
+            // What really happens is `levels_and_receivers`.
+            assert_eq!(host["delivers"], delivers, "{what}");
+            assert_eq!(out.status.success(), delivers, "{what}");
+            assert_eq!(report["level"], level, "{what}");
+            assert_eq!(host["version"] == "TLSv1.3", speaks, "{what}");
+            if speaks {
+                assert_eq!(host["authorities"] == "valid", kind == Good, "{what}");
+                assert_eq!(host["chain"].as_array().map(Vec::len), Some(2), "{what}");
+            }
+            let verdict = host["verdict"].as_str().unwrap_or_default();
+            let words = match (level, kind) {
+                ("off", _) => "in plaintext: the configuration wants no TLS",
+                ("opportunistic" | "required", _) if speaks => "over TLSv1.3, whoever it is",
+                ("verified", Good) => "verified by an authority",
+                ("verified", Strange) => "no certificate authority that is trusted",
+                ("verified", Misnamed) => "another name",
+                ("verified", Expired) => "has expired",
+                ("opportunistic", _) => "in plaintext: ",
+                _ => "no delivery: ",
+            };
+            assert!(verdict.contains(words), "{what}");
+        }
+        // A person gets a table and the reasons; nobody gets mail.
+        let words = [
+            "tls",
+            "probe",
+            "good.test",
+            "--config",
+            &config.display().to_string(),
+        ];
+        let said = String::from_utf8_lossy(&run(&words).stdout).into_owned();
+        assert!(
+            said.contains("mx.good.test") && said.contains("TLSv1.3"),
+            "{said}"
+        );
+    }
+    assert!(w.receivers.iter().all(|r| r.count_of("MAIL") == 0));
+    // One host alone, by its name and by its address.
+    let server = Server::prepare(dir.path(), &w.common);
+    let config = server.config();
+    let port = w.receivers[0].address.port();
+    for target in [
+        format!("mx.good.test:{port}"),
+        format!("[127.0.2.1]:{port}"),
+    ] {
+        let out = run(&[
+            "tls",
+            "probe",
+            &target,
+            "--config",
+            &config.display().to_string(),
+            "--json",
+        ]);
+        let report: Value = serde_json::from_slice(&out.stdout).expect("JSON");
+        assert_eq!(report["hosts"][0]["version"], "TLSv1.3", "{report:#}");
+    }
 }

@@ -22,7 +22,7 @@ use courser_core::dns::{Answer, Asked, Input, Output, QueryId, Question, Resolve
 use courser_core::feedback::verdict::{Scope, Verdict};
 use courser_core::limits::DNS_QUERY_BYTES_MAX;
 use courser_core::mail::address::Domain;
-use courser_core::route::tls::Level;
+use courser_core::route::tls::{Demand, Level};
 use courser_core::route::{MxLookup, Step};
 use courser_core::smtp::client::EhloName;
 use courser_core::time::{Instant, Wall};
@@ -252,6 +252,7 @@ impl World {
             ehlo_name: EhloName::new(&source.ehlo).expect("a checked name"),
             lmtp: site.lmtp,
             tls: Level::Off,
+            demand: Demand::default(),
             implicit_tls: false,
             config: config.clone(),
             source_id: open.source,
@@ -489,7 +490,7 @@ impl World {
             return queue.scheduler.route_elsewhere(dest, until);
         }
         queue.know(dest, None);
-        let learned = queue.sites.learn(domain, routed, None);
+        let learned = queue.sites.learn(domain, routed, Demand::default());
         if let Some(limits) = learned.limits {
             queue.scheduler.set_limits(now, learned.gate, limits);
         }

@@ -1,38 +1,80 @@
 //! TLS toward receivers: whom it trusts, sessions that go on, what went wrong.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use courser_core::dns::{Name, Tlsa};
+use courser_core::route::dane;
+use courser_core::time::Wall;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature,
+    verify_tls13_signature,
+};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, OtherError,
+    RootCertStore, SignatureScheme,
 };
+use sha2::{Digest, Sha256};
 
 use super::conn::{Fault, FaultKind};
 use super::pem::{self, FileFault};
+use crate::net::path::WebPki;
 
+/// Hosts with TLSA records whose sessions are kept for connections to come.
+const DANE_HOSTS_MAX: usize = 2000;
 /// Hosts whose sessions are kept for connections to come.
 const SESSIONS_MAX: usize = 10_000;
 
 /// Whom a handshake takes for the right one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trust {
     /// Anyone: against listening, not against somebody in between (RFC 7435).
     Anyone,
     /// Who has a certificate for the host's name from an authority that is trusted here.
     Authorities,
+    /// Who has a certificate that is the host's by its TLSA records (RFC 7672).
+    Dane(Arc<Dane>),
+}
+
+/// What DNSSEC says of a host's certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dane {
+    /// Names of which it must have one, for usage 2; the first is the one that the client asks for.
+    pub names: Vec<Name>,
+    /// The TLSA records; of which one at least is usable.
+    pub records: Box<[Tlsa]>,
+}
+
+impl Dane {
+    /// Says the same of the same names and records, and of no other.
+    fn key(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        for name in &self.names {
+            hash.update(name.as_str());
+            hash.update("\n");
+        }
+        for record in &self.records {
+            hash.update(record.to_string());
+            hash.update("\n");
+        }
+        hash.finalize().into()
+    }
 }
 
 impl Trust {
     /// By whom the peer is verified, for events.
-    pub const fn word(self) -> &'static str {
+    pub const fn word(&self) -> &'static str {
         match self {
             Self::Anyone => "",
             Self::Authorities => "authorities",
+            Self::Dane(_) => "dane",
         }
     }
 }
@@ -42,7 +84,10 @@ impl Trust {
 pub struct Client {
     anyone: Arc<ClientConfig>,
     authorities: Option<Arc<ClientConfig>>,
+    verifier: Option<Arc<WebPkiServerVerifier>>,
     roots: usize,
+    /// By what DNSSEC says: a session that began under other records must not go on.
+    dane: Mutex<HashMap<[u8; 32], Arc<ClientConfig>>>,
 }
 
 impl fmt::Debug for Client {
@@ -86,26 +131,22 @@ impl Client {
             }
         }
         let provider = provider();
-        let config = |verifier: Arc<dyn ServerCertVerifier>| {
-            let mut config = ClientConfig::builder_with_provider(provider.clone())
-                .with_safe_default_protocol_versions()
-                .expect("the provider has ciphers of TLS 1.2 and 1.3")
-                .dangerous()
-                .with_custom_certificate_verifier(verifier)
-                .with_no_client_auth();
-            config.resumption = Resumption::in_memory_sessions(SESSIONS_MAX);
-            Arc::new(config)
-        };
         let count = roots.len();
-        let authorities = (count > 0).then(|| {
+        let verifier = (count > 0).then(|| {
             WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build()
         });
-        let authorities = authorities.and_then(Result::ok).map(|v| config(v));
+        let verifier = verifier.and_then(Result::ok);
+        let authorities = verifier
+            .clone()
+            .map(|verifier| config(&provider, verifier, SESSIONS_MAX));
         let algorithms = provider.signature_verification_algorithms;
+        let anyone = Arc::new(Anyone { algorithms });
         Ok(Self {
-            anyone: config(Arc::new(Anyone { algorithms })),
+            anyone: config(&provider, anyone, SESSIONS_MAX),
             authorities,
+            verifier,
             roots: count,
+            dane: Mutex::default(),
         })
     }
 
@@ -113,11 +154,12 @@ impl Client {
     ///
     /// # Errors
     /// When it can't begin: no authority is trusted here, or `host` can be in no certificate.
-    pub fn attempt(&self, host: &str, trust: Trust) -> Result<Attempt, Fault> {
+    pub fn attempt(&self, host: &str, trust: &Trust) -> Result<Attempt, Fault> {
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let host = host.strip_prefix("IPv6:").unwrap_or(host);
         let name = ServerName::try_from(host.trim_end_matches('.').to_owned());
         let config = match trust {
+            Trust::Dane(dane) => self.by_dane(dane),
             Trust::Anyone => self.anyone.clone(),
             Trust::Authorities => self.authorities.clone().ok_or_else(|| {
                 let text = "no certificate authority is trusted here: install the system's \
@@ -128,7 +170,7 @@ impl Client {
         let name = match (name, trust) {
             (Ok(name), _) => name,
             // A name that can't stand in a certificate (an underscore) is not asked for.
-            (Err(_), Trust::Anyone) => ServerName::IpAddress(
+            (Err(_), Trust::Anyone | Trust::Dane(_)) => ServerName::IpAddress(
                 std::net::IpAddr::from(std::net::Ipv4Addr::UNSPECIFIED).into(),
             ),
             (Err(_), Trust::Authorities) => {
@@ -138,6 +180,63 @@ impl Client {
         };
         Ok(Attempt { config, name })
     }
+
+    /// What [`Trust::Authorities`] would say of a chain, in DER, of a host's.
+    ///
+    /// # Errors
+    /// Why it is not trusted.
+    pub fn judge(&self, host: &str, chain: &[Vec<u8>], now: Wall) -> Result<(), Fault> {
+        // What is said of no authorities, or of a host without a name, is said there.
+        let Attempt { name, .. } = self.attempt(host, &Trust::Authorities)?;
+        let chain: Vec<CertificateDer<'_>> = chain
+            .iter()
+            .map(|der| CertificateDer::from(&der[..]))
+            .collect();
+        let (Some(verifier), [leaf, others @ ..]) = (&self.verifier, &chain[..]) else {
+            let text = "it has no certificate";
+            return Err(Fault::new(FaultKind::Validation, text));
+        };
+        let since = Duration::from_secs(u64::try_from(now.unix()).unwrap_or(0));
+        let now = UnixTime::since_unix_epoch(since);
+        verifier
+            .verify_server_cert(leaf, others, &name, &[], now)
+            .map(drop)
+            .map_err(|e| Fault::of(&e))
+    }
+
+    fn by_dane(&self, dane: &Arc<Dane>) -> Arc<ClientConfig> {
+        let mut known = self.dane.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = dane.key();
+        if let Some(config) = known.get(&key) {
+            return config.clone();
+        }
+        if known.len() >= DANE_HOSTS_MAX {
+            known.clear();
+        }
+        let provider = provider();
+        let verifier = Arc::new(ByDane {
+            dane: dane.clone(),
+            algorithms: provider.signature_verification_algorithms,
+        });
+        let made = config(&provider, verifier, 1);
+        known.insert(key, made.clone());
+        made
+    }
+}
+
+fn config(
+    provider: &Arc<CryptoProvider>,
+    verifier: Arc<dyn ServerCertVerifier>,
+    sessions: usize,
+) -> Arc<ClientConfig> {
+    let mut config = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .expect("the provider has ciphers of TLS 1.2 and 1.3")
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    config.resumption = Resumption::in_memory_sessions(sessions);
+    Arc::new(config)
 }
 
 impl Attempt {
@@ -148,6 +247,62 @@ impl Attempt {
 
     pub(super) fn begin(self) -> Result<ClientConnection, Fault> {
         ClientConnection::new(self.config, self.name).map_err(|e| Fault::of(&e))
+    }
+}
+
+/// Takes the certificates that DNSSEC says.
+#[derive(Debug)]
+struct ByDane {
+    dane: Arc<Dane>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for ByDane {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let chain: Vec<&[u8]> = std::iter::once(leaf)
+            .chain(others)
+            .map(|der| der.as_ref())
+            .collect();
+        let peer = dane::Peer {
+            chain: &chain,
+            names: &self.dane.names,
+            now: Wall::from_unix(i64::try_from(now.as_secs()).unwrap_or(i64::MAX)),
+        };
+        match dane::judge(&peer, &self.dane.records, &WebPki) {
+            dane::Verdict::Fail(fault) => {
+                Err(CertificateError::Other(OtherError(Arc::new(fault))).into())
+            }
+            _ => Ok(ServerCertVerified::assertion()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, leaf, signature, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, leaf, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
     }
 }
 

@@ -74,6 +74,8 @@ impl FaultKind {
             Self::Expired => "certificate-expired",
             Self::NotTrusted => "certificate-not-trusted",
             Self::NotOffered => "starttls-not-supported",
+            Self::Tlsa => "tlsa-invalid",
+            Self::Dnssec => "dnssec-invalid",
             Self::Validation | Self::Broken => "validation-failure",
         }
     }
@@ -90,6 +92,10 @@ pub enum FaultKind {
     NotTrusted,
     /// The peer offers none.
     NotOffered,
+    /// The certificate isn't the one that its TLSA records say.
+    Tlsa,
+    /// Its TLSA records can't be found out.
+    Dnssec,
     /// Everything else.
     Validation,
     /// The connection broke within the handshake, or the peer was silent.
@@ -126,7 +132,7 @@ impl Fault {
         inner.map_or_else(|| Self::broken(error), Self::of)
     }
 
-    fn broken(error: &io::Error) -> Self {
+    pub(super) fn broken(error: &io::Error) -> Self {
         Self::new(
             FaultKind::Broken,
             format!("the connection broke within the TLS handshake: {error}"),
@@ -199,7 +205,8 @@ impl Fault {
                 FaultKind::NotTrusted,
                 "the peer's certificate was revoked".to_owned(),
             ),
-            C::Other(other) => (FaultKind::Validation, other.to_string()),
+            // Ours alone say this: DANE's.
+            C::Other(other) => (FaultKind::Tlsa, other.to_string()),
             bad => (
                 FaultKind::Validation,
                 format!("the peer's certificate is not valid ({bad})"),
@@ -209,13 +216,16 @@ impl Fault {
     }
 }
 
+/// How many bytes came, and the buffer with them.
+type Received = (io::Result<usize>, Vec<u8>);
+
 /// A receive under way; resolves to the buffer with the plaintext appended. The end of the stream is
 /// zero bytes.
 pub enum Receive {
     /// Of the socket itself.
     Plain(op::Receive),
     /// Through TLS.
-    Tls(Pin<Box<dyn Future<Output = (io::Result<usize>, Vec<u8>)>>>),
+    Tls(Pin<Box<dyn Future<Output = Received>>>),
 }
 
 impl Future for Receive {

@@ -7,15 +7,17 @@ use std::sync::Arc;
 
 use courser_core::time::Wall;
 use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::PrivateKeyDer;
 use rustls::server::{
     ClientHello, ResolvesServerCert, ServerSessionMemoryCache, WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, version};
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::client::provider;
 use super::conn::Fault;
+use super::leaf::names;
 use super::pem::{self, FileFault};
 use crate::config::{self, Certificate, Config, ListenerTls, TlsVersion};
 
@@ -126,20 +128,6 @@ fn load(one: &Certificate, now: Wall) -> Result<Loaded, FileFault> {
     })
 }
 
-/// The names of a certificate, in lower case.
-fn names(leaf: &X509Certificate<'_>) -> Vec<String> {
-    let Ok(Some(san)) = leaf.subject_alternative_name() else {
-        return Vec::new();
-    };
-    let names = san.value.general_names.iter();
-    names
-        .filter_map(|name| match name {
-            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
-            _ => None,
-        })
-        .collect()
-}
-
 /// What each listener of the configuration that speaks TLS needs for it, by its name.
 pub type Servers = HashMap<config::Name, Arc<Server>>;
 
@@ -226,6 +214,26 @@ impl Server {
         Ok(Self {
             config: Arc::new(config),
         })
+    }
+
+    /// With a certificate for `name` that it makes itself, and nobody has reason to trust.
+    ///
+    /// # Errors
+    /// When none can be made for such a name.
+    pub fn self_signed(name: &str) -> Result<Self, String> {
+        let made = rcgen::generate_simple_self_signed([name.to_owned()])
+            .map_err(|e| format!("no certificate can be made for {name:?}: {e}"))?;
+        let der = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+        let signer = aws_lc_rs::sign::any_supported_type(&der).map_err(|e| e.to_string())?;
+        let key = CertifiedKey::new(vec![made.cert.der().clone()], signer);
+        let mut certificates = Certificates::default();
+        certificates.all.push(Loaded {
+            file: PathBuf::new(),
+            names: vec![name.to_owned()],
+            not_after: Wall::from_unix(i64::MAX),
+            key: Arc::new(key),
+        });
+        Self::new(Arc::new(certificates), TlsVersion::Tls12, None).map_err(|e| e.to_string())
     }
 
     pub(super) fn begin(&self) -> Result<ServerConnection, Fault> {

@@ -1,0 +1,273 @@
+//! `courser tls`: what a delivery would do about TLS.
+
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Subcommand;
+use courser_core::route::{FixedHost, MxLookup, Plan};
+
+use super::{Failure, Outcome, render};
+use crate::config::{self, Config, DEFAULT_PATH};
+use crate::net::{ring, tls};
+use crate::route::Router;
+use crate::route::dns::Dns;
+use crate::route::mta_sts::Policies;
+use crate::serve::dns_config;
+use crate::session::probe::{Probed, Prober, Report, Sts};
+
+/// The options of `courser tls`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Say what a delivery to a domain would do, and why: its MTA-STS policy, its MX hosts, what DNSSEC
+    /// says of them, their TLS and certificates. No mail is sent
+    Probe {
+        /// A domain; or a host, as in mx.example.org:25 or [192.0.2.1]:25
+        target: String,
+        /// Which configuration says how
+        #[arg(long, default_value = DEFAULT_PATH, env = "COURSER_CONFIG")]
+        config: PathBuf,
+        /// How long each host has to answer, in seconds
+        #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=300))]
+        wait: u64,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Probes.
+///
+/// # Errors
+/// A configuration that can't be used, or a domain to which nothing could be delivered.
+pub fn run(args: Args, out: &mut dyn Write) -> Outcome {
+    let What::Probe {
+        target,
+        config,
+        wait,
+        json,
+    } = args.what;
+    let config = Arc::new(config::load(&config)?);
+    let client = tls::Client::load(config.tls.ca_file.as_deref())?;
+    let dns = dns_config(&config)?;
+    let report = ring::run(async {
+        let prober = Prober {
+            config: &config,
+            dns: Dns::start(dns, || ())?,
+            client: &client,
+            patience: Duration::from_secs(wait),
+        };
+        let (name, host) = read_target(&target)?;
+        let plan = match host {
+            Some(port) => Some(plan_of(&prober.dns, &config, &name, port).await?),
+            None => None,
+        };
+        Ok::<Report, Failure>(prober.probe(&name, plan.as_ref()).await)
+    })??;
+    if json {
+        let text = serde_json::to_string(&report).map_err(|e| Failure::new(e.to_string()))?;
+        writeln!(out, "{text}")?;
+    } else {
+        show(&report, &config, out)?;
+    }
+    match (&report.error, report.hosts.iter().any(|h| h.delivers)) {
+        (Some(error), _) => Err(Failure::new(error.clone())),
+        (None, true) => Ok(()),
+        (None, false) => Err(Failure::new(format!(
+            "no host of {} would get mail",
+            report.domain
+        ))),
+    }
+}
+
+/// A domain; or a host, where a port or brackets say that it is one.
+fn read_target(target: &str) -> Result<(String, Option<u16>), Failure> {
+    let wrong = || {
+        Failure::new(format!(
+            "{target:?} is neither a domain nor a host: write example.org, mx.example.org:25 or \
+             [192.0.2.1]:25"
+        ))
+    };
+    let (name, port) = match target.rsplit_once(':') {
+        Some((name, port)) if !name.is_empty() && !(name.contains(':') && !name.ends_with(']')) => {
+            (name, Some(port.parse().map_err(|_| wrong())?))
+        }
+        Some(_) if !target.ends_with(']') => return Err(wrong()),
+        _ => (target, None),
+    };
+    match (name.strip_prefix('['), port) {
+        (Some(_), port) => Ok((name.to_owned(), Some(port.unwrap_or(25)))),
+        (None, port) => Ok((name.to_owned(), port)),
+    }
+}
+
+async fn plan_of(
+    dns: &std::rc::Rc<Dns>,
+    config: &Arc<Config>,
+    name: &str,
+    port: u16,
+) -> Result<Plan, Failure> {
+    let inner = name.trim_start_matches('[').trim_end_matches(']');
+    if let Ok(ip) = inner.parse::<IpAddr>() {
+        return Ok(Plan::fixed(SocketAddr::new(ip, port)));
+    }
+    let host = courser_core::dns::Name::parse(name)
+        .map_err(|e| Failure::new(format!("{name:?} is no name of a host: {e}")))?;
+    let options = Arc::new(crate::route::options(config, &[]));
+    let fixed = FixedHost::Name {
+        name: host,
+        port,
+        preference: 0,
+    };
+    let router = Router::new(
+        dns.clone(),
+        options.clone(),
+        config.clone(),
+        Policies::none(),
+    );
+    let lookup = MxLookup::fixed(name, [fixed], options, 0);
+    let plan = router.drive(lookup).await;
+    plan.map_err(|error| Failure::new(error.text))
+}
+
+fn show(report: &Report, config: &Config, out: &mut dyn Write) -> std::io::Result<()> {
+    let dnssec = match (config.dns.trusted, report.secure) {
+        (true, true) => "DNSSEC vouches for its MX",
+        (true, false) => "DNSSEC doesn't vouch for its MX",
+        (false, _) => "DNSSEC is not looked at (dns.trusted = false)",
+    };
+    writeln!(
+        out,
+        "{}: TLS is {} here; {dnssec}",
+        report.domain, report.level
+    )?;
+    if let Some(sts) = &report.mta_sts {
+        show_policy(sts, out)?;
+    }
+    if let Some(error) = &report.error {
+        return writeln!(out, "  {error}");
+    }
+    let mut table = render::table(&[
+        "pref",
+        "host",
+        "address",
+        "tls",
+        "certificate",
+        "until",
+        "authorities",
+        "dane",
+    ]);
+    for host in &report.hosts {
+        let leaf = host.chain.first();
+        let dash = |text: &str| match text {
+            "" => "-".to_owned(),
+            text => text.to_owned(),
+        };
+        table.add_row([
+            host.preference.to_string(),
+            host.host.clone(),
+            host.address.map_or("-".to_owned(), |a| a.to_string()),
+            dash(&host.version),
+            leaf.map_or("-".to_owned(), |l| dash(&l.names.join(" "))),
+            leaf.map_or("-".to_owned(), |l| dash(&l.not_after)),
+            dash(short(&host.authorities)),
+            dash(short(&host.dane)),
+        ]);
+    }
+    write!(out, "{}", render::lines(&table))?;
+    for host in &report.hosts {
+        detail(host, out)?;
+    }
+    Ok(())
+}
+
+fn show_policy(sts: &Sts, out: &mut dyn Write) -> std::io::Result<()> {
+    if !sts.trouble.is_empty() {
+        return writeln!(
+            out,
+            "  its MTA-STS policy can't be fetched: {}",
+            sts.trouble
+        );
+    }
+    writeln!(
+        out,
+        "  its MTA-STS policy: {} for {} s; {}",
+        sts.mode,
+        sts.max_age_s,
+        sts.mx.join(", ")
+    )?;
+    match sts.not_allowed.is_empty() {
+        true => Ok(()),
+        false => writeln!(out, "  which doesn't allow {}", sts.not_allowed.join(", ")),
+    }
+}
+
+/// `valid`, or that it isn't: why stands below.
+fn short(said: &str) -> &str {
+    match said {
+        "" | "valid" => said,
+        _ => "WRONG",
+    }
+}
+
+fn detail(host: &Probed, out: &mut dyn Write) -> std::io::Result<()> {
+    writeln!(out, "\n{}: {}", host.host, host.verdict)?;
+    if !host.cipher.is_empty() {
+        writeln!(
+            out,
+            "  {} with {} and {}",
+            host.version, host.cipher, host.group
+        )?;
+    }
+    for (what, said) in [
+        ("authorities", &host.authorities),
+        ("dane", &host.dane),
+        ("trouble", &host.trouble),
+    ] {
+        if !said.is_empty() {
+            writeln!(out, "  {what}: {said}")?;
+        }
+    }
+    for record in &host.tlsa {
+        writeln!(out, "  TLSA {record}")?;
+    }
+    for certificate in &host.chain {
+        writeln!(out, "  certificate of {:?}", certificate.subject)?;
+        writeln!(
+            out,
+            "    signed by {:?}, valid {} to {}",
+            certificate.issuer, certificate.not_before, certificate.not_after
+        )?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets() {
+        for (target, read) in [
+            ("example.org", Some(("example.org", None))),
+            ("mx.example.org:25", Some(("mx.example.org", Some(25)))),
+            ("[192.0.2.1]", Some(("[192.0.2.1]", Some(25)))),
+            ("[2001:db8::1]:2525", Some(("[2001:db8::1]", Some(2525)))),
+            ("mx.example.org:smtp", None),
+            ("2001:db8::1", None),
+            (":25", None),
+        ] {
+            let got = read_target(target).ok();
+            let got = got.as_ref().map(|(name, port)| (&**name, *port));
+            assert_eq!(got, read, "{target}");
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What stands in a certificate, for people.
+
+use courser_core::time::Wall;
+use serde::Serialize;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use crate::config::When;
+
+/// What stands in one certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Leaf {
+    /// Whose it is.
+    pub subject: String,
+    /// The hosts that it names.
+    pub names: Vec<String>,
+    /// Who signed it.
+    pub issuer: String,
+    /// From when on it is valid.
+    pub not_before: String,
+    /// Until when.
+    pub not_after: String,
+}
+
+impl Leaf {
+    /// Of a certificate in DER; empty where that is damaged.
+    pub fn of(der: &[u8]) -> Self {
+        let Ok((_, certificate)) = X509Certificate::from_der(der) else {
+            return Self::default();
+        };
+        let validity = certificate.validity();
+        let show = |at: i64| When(Wall::from_unix(at)).to_string();
+        Self {
+            subject: printable(&certificate.subject().to_string()),
+            names: names(&certificate),
+            issuer: printable(&certificate.issuer().to_string()),
+            not_before: show(validity.not_before.timestamp()),
+            not_after: show(validity.not_after.timestamp()),
+        }
+    }
+}
+
+/// The host names of a certificate, in lower case.
+pub fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let Ok(Some(san)) = certificate.subject_alternative_name() else {
+        return Vec::new();
+    };
+    let names = san.value.general_names.iter();
+    names
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some(printable(&name.to_ascii_lowercase())),
+            _ => None,
+        })
+        .collect()
+}
+
+/// What a stranger wrote, without what could play with a terminal.
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
+}
