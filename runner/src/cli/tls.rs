@@ -97,7 +97,7 @@ fn read_target(target: &str) -> Result<(String, Option<u16>), Failure> {
         ))
     };
     let (name, port) = match target.rsplit_once(':') {
-        Some((name, port)) if !name.is_empty() && !(name.contains(':') && !name.ends_with(']')) => {
+        Some((name, port)) if !name.is_empty() && (!name.contains(':') || name.ends_with(']')) => {
             (name, Some(port.parse().map_err(|_| wrong())?))
         }
         Some(_) if !target.ends_with(']') => return Err(wrong()),

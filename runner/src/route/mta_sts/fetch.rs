@@ -123,7 +123,6 @@ async fn keep_fresh(shared: Arc<Shared>) {
     let policies = &shared.policies;
     let places = Arc::new(Semaphore::new(REFRESHES_AT_ONCE));
     loop {
-        let _ = tokio::time::timeout(LOOK, policies.bell.notified()).await;
         for (domain, cached) in policies.forget_spent(clock::wall()) {
             remove(policies, vec![domain.clone()]).await;
             if let Some(cached) = cached {
@@ -148,6 +147,7 @@ async fn keep_fresh(shared: Arc<Shared>) {
             });
         }
         tokio::time::sleep(LOOK_MIN).await;
+        let _ = tokio::time::timeout(LOOK, policies.bell.notified()).await;
     }
 }
 
