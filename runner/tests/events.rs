@@ -165,6 +165,31 @@ fn kinds() -> Vec<EventKind> {
             connect_ms: 10,
             open_ms: 400,
         })),
+        EventKind::TlsPolicy(Box::new(TlsPolicy {
+            domain: "example.org".into(),
+            what: "not-allowed".into(),
+            mode: "testing".into(),
+            mx: vec!["mx1.example.org".into(), "*.mail.example.org".into()],
+            hosts: vec!["mx2.example.org".into()],
+            cause: "it is only tested".into(),
+            ..TlsPolicy::default()
+        })),
+        EventKind::TlsPolicy(Box::new(TlsPolicy {
+            domain: "example.org".into(),
+            what: "new".into(),
+            mode: "enforce".into(),
+            mx: vec!["mx1.example.org".into()],
+            max_age_s: 86_400,
+            cause: "mail goes there".into(),
+            ..TlsPolicy::default()
+        })),
+        EventKind::TlsPolicy(Box::new(TlsPolicy {
+            domain: "example.org".into(),
+            what: "fetch-failed".into(),
+            result: "sts-webpki-invalid".into(),
+            cause: "its certificate has expired".into(),
+            ..TlsPolicy::default()
+        })),
         EventKind::Spool {
             state: "nearly-full".into(),
             reason: "3 MB are free".into(),

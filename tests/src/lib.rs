@@ -12,6 +12,7 @@
 //! | [`peers`] | smtp-sink, smtp-source and Postfix |
 //! | [`receiver`] | a receiver whose every answer the test writes |
 //! | [`scripted`] | a receiver that does with each connection exactly what the test says |
+//! | [`web`] | a web server by HTTPS, on port 443 |
 //! | [`suite`] | the test programs of this package, which take `--seed N` |
 //! | [`disk`] | a disk whose power can be cut and that can be made to fail |
 //! | [`clock`] | the civil clock of a server, set while it runs |
@@ -34,6 +35,7 @@ pub mod scripted;
 pub mod server;
 pub mod suite;
 pub mod tls;
+pub mod web;
 
 /// Tries `probe` until it gives something or `seconds` have passed.
 pub fn eventually<T>(seconds: u64, mut probe: impl FnMut() -> Option<T>) -> Option<T> {

@@ -727,10 +727,9 @@ impl MxLookup {
             }
             Fault::NullMx => "; remove its recipients from the list",
             Fault::Loop => "; accept the domain locally, or set a static route",
-            // MX records lead to no policy; it is asked behind them.
-            Fault::Dns | Fault::Policy => "; it will be tried again",
+            Fault::Dns => "; it will be tried again",
             // Found out by others.
-            Fault::Insecure => "",
+            Fault::Insecure | Fault::Policy => "",
         });
         let valid_for = if permanent {
             self.ttl.clamp(

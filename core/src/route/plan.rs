@@ -204,15 +204,21 @@ pub struct RouteError {
 }
 
 impl RouteError {
-    /// Mail that asks for REQUIRETLS, to a domain whose MX neither DNSSEC nor MTA-STS vouches for.
-    pub fn insecure(domain: &str) -> Self {
+    /// Mail that asks for REQUIRETLS, to a domain whose MX neither DNSSEC nor MTA-STS vouches for;
+    /// `unknown`: MTA-STS may, but can't be asked now.
+    pub fn insecure(domain: &str, unknown: bool) -> Self {
         Self {
             fault: Fault::Insecure,
-            permanent: true,
-            enhanced: EnhancedCode::new(5, 7, 10),
+            permanent: !unknown,
+            enhanced: EnhancedCode::new(if unknown { 4 } else { 5 }, 7, 10),
             text: alloc::format!(
                 "the message asks for REQUIRETLS, and neither DNSSEC nor MTA-STS vouches for the MX \
-                 of {domain}"
+                 of {domain}{}",
+                if unknown {
+                    ", as far as can be found out now"
+                } else {
+                    ""
+                }
             ),
             valid_for: Duration::from_secs(60),
         }

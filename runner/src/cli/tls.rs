@@ -11,13 +11,12 @@ use courser_core::route::{FixedHost, MxLookup, Plan};
 
 use super::{Failure, Outcome, render};
 use crate::config::{self, Config, DEFAULT_PATH};
-use crate::net::{clock, ring, tls};
+use crate::net::{ring, tls};
 use crate::route::Router;
 use crate::route::dns::Dns;
 use crate::route::mta_sts::Policies;
-use crate::route::mta_sts::store::Store;
 use crate::serve::dns_config;
-use crate::session::probe::{Probed, Prober, Report};
+use crate::session::probe::{Probed, Prober, Report, Sts};
 
 /// The options of `courser tls`.
 #[derive(Debug, clap::Args)]
@@ -28,8 +27,8 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Say what a delivery to a domain would do, and why: its MX hosts, what DNSSEC says of them, their
-    /// TLS and certificates. No mail is sent
+    /// Say what a delivery to a domain would do, and why: its MTA-STS policy, its MX hosts, what DNSSEC
+    /// says of them, their TLS and certificates. No mail is sent
     Probe {
         /// A domain; or a host, as in mx.example.org:25 or [192.0.2.1]:25
         target: String,
@@ -57,7 +56,7 @@ pub fn run(args: Args, out: &mut dyn Write) -> Outcome {
         json,
     } = args.what;
     let config = Arc::new(config::load(&config)?);
-    let client = Arc::new(tls::Client::load(config.tls.ca_file.as_deref())?);
+    let client = tls::Client::load(config.tls.ca_file.as_deref())?;
     let dns = dns_config(&config)?;
     let report = ring::run(async {
         let prober = Prober {
@@ -98,7 +97,7 @@ fn read_target(target: &str) -> Result<(String, Option<u16>), Failure> {
         ))
     };
     let (name, port) = match target.rsplit_once(':') {
-        Some((name, port)) if !name.is_empty() && !(name.contains(':') && !name.ends_with(']')) => {
+        Some((name, port)) if !name.is_empty() && (!name.contains(':') || name.ends_with(']')) => {
             (name, Some(port.parse().map_err(|_| wrong())?))
         }
         Some(_) if !target.ends_with(']') => return Err(wrong()),
@@ -128,8 +127,12 @@ async fn plan_of(
         port,
         preference: 0,
     };
-    let (policies, _) = Policies::load(Store::beside(&config.spool.dir), clock::wall());
-    let router = Router::new(dns.clone(), options.clone(), config.clone(), policies);
+    let router = Router::new(
+        dns.clone(),
+        options.clone(),
+        config.clone(),
+        Policies::none(),
+    );
     let lookup = MxLookup::fixed(name, [fixed], options, 0);
     let plan = router.drive(lookup).await;
     plan.map_err(|error| Failure::new(error.text))
@@ -146,16 +149,8 @@ fn show(report: &Report, config: &Config, out: &mut dyn Write) -> std::io::Resul
         "{}: TLS is {} here; {dnssec}",
         report.domain, report.level
     )?;
-    if let Some(policy) = &report.mta_sts {
-        match &policy.trouble {
-            Some(trouble) => writeln!(out, "  MTA-STS: there should be a policy: {trouble}")?,
-            None => writeln!(
-                out,
-                "  MTA-STS: {} for {}",
-                policy.mode,
-                policy.mx.join(", ")
-            )?,
-        }
+    if let Some(sts) = &report.mta_sts {
+        show_policy(sts, out)?;
     }
     if let Some(error) = &report.error {
         return writeln!(out, "  {error}");
@@ -192,6 +187,27 @@ fn show(report: &Report, config: &Config, out: &mut dyn Write) -> std::io::Resul
         detail(host, out)?;
     }
     Ok(())
+}
+
+fn show_policy(sts: &Sts, out: &mut dyn Write) -> std::io::Result<()> {
+    if !sts.trouble.is_empty() {
+        return writeln!(
+            out,
+            "  its MTA-STS policy can't be fetched: {}",
+            sts.trouble
+        );
+    }
+    writeln!(
+        out,
+        "  its MTA-STS policy: {} for {} s; {}",
+        sts.mode,
+        sts.max_age_s,
+        sts.mx.join(", ")
+    )?;
+    match sts.not_allowed.is_empty() {
+        true => Ok(()),
+        false => writeln!(out, "  which doesn't allow {}", sts.not_allowed.join(", ")),
+    }
 }
 
 /// `valid`, or that it isn't: why stands below.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use courser_core::route::tls::Level;
+use courser_core::route::tls::{Demand, Level};
 
 use super::names::{DomainPattern, words};
 use super::tree::Section;
@@ -132,9 +132,11 @@ impl Tls {
         }
     }
 
-    /// Whether a domain (lower case A-labels) is asked for a policy of its own: not where TLS is off.
-    pub fn asks_for_policy(&self, domain: &str) -> bool {
-        self.mta_sts && self.of_domain(domain).unwrap_or(self.level) != Level::Off
+    /// Whether a domain (lower case A-labels) is asked for a policy of its own: not where TLS is off,
+    /// unless the message demands it, nor where its sender would rather have it delivered.
+    pub fn asks_for_policy(&self, domain: &str, demand: &Demand) -> bool {
+        let off = self.of_domain(domain).unwrap_or(self.level) == Level::Off;
+        self.mta_sts && !demand.optional && (demand.required || !off)
     }
 
     /// What is said of a domain (lower case A-labels): of itself, else of the closest above it.

@@ -121,19 +121,20 @@ impl Router {
                 Err(_) => MxLookup::new(Domain::Name(domain), self.options.clone(), seed),
             };
             let mut plan = self.drive(lookup).await?;
-            let asks = self.config.tls.asks_for_policy(key) && !demand.optional;
-            let sts = match &name {
-                Ok(name) if name.is_hostname() && asks => self.policy(name, &mut plan).await?,
-                _ => None,
+            let (sts, unknown) = match &name {
+                Ok(name) if name.is_hostname() && self.config.tls.asks_for_policy(key, demand) => {
+                    self.policy(name, &mut plan).await?
+                }
+                _ => (None, false),
             };
-            let enforced = sts.as_ref().and_then(|sts| sts.level());
-            if demand.required && !plan.secure && enforced.is_none() {
-                return Err(RouteError::insecure(domain));
+            let of_policy = sts.as_ref().and_then(|sts| sts.level());
+            if demand.required && !plan.secure && of_policy.is_none() {
+                return Err(RouteError::insecure(domain, unknown));
             }
             return Ok(Routed {
                 plan: Arc::new(plan),
                 lmtp: false,
-                tls: of_domain.max(enforced),
+                tls: of_domain.max(of_policy),
                 sts,
                 implicit_tls: false,
                 login: None,
@@ -152,40 +153,43 @@ impl Router {
                 Some(auth) if !auth.without_tls => Some(Level::Verified),
                 _ => None,
             })),
+            login: route.auth.as_ref().map(|_| route.domain.to_string().into()),
             sts: None,
             implicit_tls: route.implicit_tls,
-            login: route.auth.as_ref().map(|_| route.domain.to_string().into()),
         })
     }
 
     /// What the domain's own policy makes of its plan, which holds no longer than what DNS says of the
-    /// policy then.
+    /// policy then; and whether there may be a policy that can't be had now.
     async fn policy(
         &self,
         domain: &Name,
         plan: &mut Plan,
-    ) -> Result<Option<Arc<Applied>>, RouteError> {
+    ) -> Result<(Option<Arc<Applied>>, bool), RouteError> {
         // A name that is too long for the question has no policy.
         let Ok(question) = question(domain) else {
-            return Ok(None);
+            return Ok((None, false));
         };
         let answer = self.dns.ask_patiently(question).await;
         let asked = self.policies.ask(domain, &answer.outcome).await;
         let now = clock::wall();
-        let mut valid_for = Duration::MAX;
-        // A server that can't answer is not asked all the time.
-        if !matches!(answer.outcome, Outcome::Failed(_)) {
-            valid_for = answer.ttl(clock::now());
-        }
+        let mut unknown = matches!(answer.outcome, Outcome::Failed(_));
+        let mut valid_for = match unknown {
+            // A server that can't answer is not asked all the time.
+            true => Duration::MAX,
+            false => answer.ttl(clock::now()),
+        };
         if let Some(again) = asked.again.filter(|again| *again > now) {
             let wait_s = again.unix().saturating_sub(now.unix());
             valid_for = valid_for.min(Duration::from_secs(wait_s.unsigned_abs()));
+            unknown = true;
         }
         plan.valid_for = plan.valid_for.min(valid_for.max(self.options.valid_min));
-        match asked.cached {
-            None => Ok(None),
-            Some(cached) => Ok(Applied::to(plan, domain, &cached, now)?.map(Arc::new)),
-        }
+        let applied = match asked.cached {
+            None => None,
+            Some(cached) => Applied::to(plan, domain, &cached, now)?.map(Arc::new),
+        };
+        Ok((applied, unknown))
     }
 
     /// The addresses of a host that isn't one of mail, in the order to try them.

@@ -7,26 +7,25 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use courser_core::route::mta_sts::Policy;
 use courser_core::route::tls::{Demand, Level};
 use courser_core::route::{Plan, PlanHost, dane};
 use courser_core::smtp::client::{self, EhloName, Event, Options, State, TlsMode};
 use serde::Serialize;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 
 use super::link::Link;
 use super::transaction::Transactions;
 use super::wanted::wanted;
 use crate::config::Config;
+use crate::net::clock;
 use crate::net::path::WebPki;
 use crate::net::tcp::Stream;
 use crate::net::tls::{Client, Conn, Leaf, Trust};
-use crate::net::{clock, ring};
 use crate::route::Router;
 use crate::route::dns::Dns;
-use crate::route::mta_sts::Policies;
-use crate::route::mta_sts::fetch::policy_of;
-use crate::route::mta_sts::policies::Job;
-use crate::route::mta_sts::store::Store;
+use crate::route::mta_sts::fetch::{self, FetchError};
+use crate::route::mta_sts::{Policies, store::Store};
 
 /// What one host showed.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -74,6 +73,22 @@ pub struct Probed {
     pub verdict: String,
 }
 
+/// The domain's own policy (RFC 8461), as it is published now.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Sts {
+    /// `enforce`, `testing` or `none`; empty if it can't be fetched.
+    pub mode: String,
+    /// The hosts that it allows.
+    pub mx: Vec<String>,
+    /// How long it holds, seconds.
+    pub max_age_s: u32,
+    /// Hosts of the domain's MX records that it doesn't allow.
+    pub not_allowed: Vec<String>,
+    /// Why it can't be fetched.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub trouble: String,
+}
+
 /// What a domain's mail would meet.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -82,47 +97,15 @@ pub struct Report {
     /// Why it has no hosts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// Its policy of MTA-STS.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mta_sts: Option<PolicySeen>,
-    /// How much TLS the configuration wants for it, or its own policy.
+    /// How much TLS the configuration wants for it.
     pub level: String,
     /// Whether DNSSEC vouches for its MX records.
     pub secure: bool,
+    /// Its own policy, if it says that it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mta_sts: Option<Sts>,
     /// Its hosts, in the order in which they would be tried.
     pub hosts: Vec<Probed>,
-}
-
-/// A policy of MTA-STS, or why it can't be had.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct PolicySeen {
-    /// `enforce` or `testing`.
-    pub mode: String,
-    /// The hosts that it allows.
-    pub mx: Vec<String>,
-    /// Why there is none although DNS says that there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub trouble: Option<String>,
-}
-
-/// Fetches what is wanted, and leaves word where that fails.
-async fn fetch(
-    client: Arc<Client>,
-    router: Rc<Router>,
-    (policies, mut wanted): (Arc<Policies>, mpsc::Receiver<Job>),
-    trouble: Rc<RefCell<Option<String>>>,
-    limit: Duration,
-) {
-    while let Some(job) = wanted.recv().await {
-        let now = clock::wall();
-        match policy_of(&client, &router, &job.domain, limit).await {
-            Ok(policy) => drop(policies.fetched(&job.domain, policy, job.id.clone(), now)),
-            Err(error) => {
-                trouble.replace(Some(error.text));
-                policies.failed(&job.domain, job.id.clone(), now);
-            }
-        }
-    }
 }
 
 /// What a probe works with.
@@ -132,65 +115,72 @@ pub struct Prober<'a> {
     /// Asks DNS.
     pub dns: Rc<Dns>,
     /// Shakes hands.
-    pub client: &'a Arc<Client>,
+    pub client: &'a Client,
     /// How long a host has to answer.
     pub patience: Duration,
+}
+
+impl Sts {
+    fn of(fetched: Result<Policy, FetchError>) -> Self {
+        match fetched {
+            Ok(policy) => Self {
+                mode: policy.mode.to_string(),
+                mx: policy.patterns(),
+                max_age_s: policy.max_age_s,
+                ..Self::default()
+            },
+            Err(error) => Self {
+                trouble: error.text,
+                ..Self::default()
+            },
+        }
+    }
 }
 
 impl Prober<'_> {
     /// Probes the hosts of `domain`, or, with `host`, that one host.
     pub async fn probe(&self, domain: &str, host: Option<&Plan>) -> Report {
         let options = crate::route::options(self.config, &[]);
-        let (policies, wanted) =
-            Policies::load(Store::beside(&self.config.spool.dir), clock::wall());
-        let router = Rc::new(Router::new(
+        let (policies, wanted) = Policies::load(Store::nowhere(), clock::wall());
+        let router = Router::new(
             self.dns.clone(),
             Arc::new(options),
             self.config.clone(),
             policies.clone(),
-        ));
-        let trouble = Rc::new(RefCell::new(None));
-        ring::spawn(fetch(
-            self.client.clone(),
-            router.clone(),
-            (policies, wanted),
-            trouble.clone(),
-            self.patience,
-        ));
+        );
         let demand = Demand::default();
         let mut report = Report {
             domain: domain.to_owned(),
             error: None,
-            mta_sts: None,
             level: String::new(),
             secure: false,
+            mta_sts: None,
             hosts: Vec::new(),
         };
         let (plan, said) = match host {
             Some(plan) => (Arc::new(plan.clone()), None),
-            None => match router.route(domain, &demand, clock::random_u64()).await {
-                Ok(routed) => {
-                    report.mta_sts = routed.sts.as_ref().map(|sts| PolicySeen {
-                        mode: sts.policy.mode.as_str().to_owned(),
-                        mx: sts.policy.patterns(),
-                        trouble: None,
-                    });
-                    (routed.plan, routed.tls)
+            None => {
+                let fetched = RefCell::default();
+                let routed = tokio::select! {
+                    routed = router.route(domain, &demand, clock::random_u64()) => routed,
+                    never = fetch::alone(self.client, &router, &policies, wanted, &fetched) => match never {},
+                };
+                report.mta_sts = fetched.take().map(Sts::of);
+                match routed {
+                    Ok(routed) => {
+                        if let (Some(sts), Some(applied)) = (&mut report.mta_sts, &routed.sts) {
+                            let not_allowed = applied.not_allowed.iter();
+                            sts.not_allowed = not_allowed.map(ToString::to_string).collect();
+                        }
+                        (routed.plan, routed.tls)
+                    }
+                    Err(error) => {
+                        report.error = Some(error.text);
+                        return report;
+                    }
                 }
-                Err(error) => {
-                    report.error = Some(error.text);
-                    return report;
-                }
-            },
+            }
         };
-        if let Some(trouble) = trouble.take()
-            && report.mta_sts.is_none()
-        {
-            report.mta_sts = Some(PolicySeen {
-                trouble: Some(trouble),
-                ..PolicySeen::default()
-            });
-        }
         let provider = crate::queue::providers::Providers::new(self.config);
         let said = said.max(provider.of(domain, &plan).and_then(|p| p.tls));
         let level = Level::decide([said], self.config.tls.level);

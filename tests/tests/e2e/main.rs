@@ -22,6 +22,7 @@ mod folders;
 mod full;
 mod inbound;
 mod mail;
+mod mta_sts;
 mod operate;
 mod power;
 mod receivers;
@@ -193,6 +194,15 @@ fn main() -> ExitCode {
             utf8_mail_with_ascii_addresses_and_header,
             python_sends_utf8,
             a_slow_receiver_within_its_time,
+        }
+        mta_sts: {
+            what_policies_do,
+            policies_that_cannot_be_fetched,
+            who_is_not_asked,
+            policies_outlive_restarts,
+            a_domain_is_fetched_once_for_all_shards,
+            requiretls_by_a_policy,
+            a_probe_shows_the_policy,
         }
         operate: {
             hold_release_retry_bounce_and_drop,

@@ -220,13 +220,16 @@ impl Fault {
     }
 }
 
+/// How many bytes came, and the buffer with them.
+type Received = (io::Result<usize>, Vec<u8>);
+
 /// A receive under way; resolves to the buffer with the plaintext appended. The end of the stream is
 /// zero bytes.
 pub enum Receive {
     /// Of the socket itself.
     Plain(op::Receive),
     /// Through TLS.
-    Tls(Pin<Box<dyn Future<Output = (io::Result<usize>, Vec<u8>)>>>),
+    Tls(Pin<Box<dyn Future<Output = Received>>>),
 }
 
 impl Future for Receive {

@@ -1,5 +1,7 @@
 //! Policies come from the web (RFC 8461 3.3), on the control plane.
 
+use std::cell::RefCell;
+use std::convert::Infallible;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,7 +15,9 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::policies::{FETCH_MAX, Job, Policies};
 use crate::events::{Event, EventKind, TlsPolicy};
+use crate::net::tls::Client;
 use crate::net::{clock, https};
+use crate::route::Router;
 use crate::shard::Shared;
 
 /// Where a policy is on its server (RFC 8461 3.3).
@@ -82,13 +86,43 @@ pub async fn run(shared: Arc<Shared>, mut wanted: mpsc::Receiver<Job>) {
     }
 }
 
+/// Fetches what a router wants that is no server's, for ever, and notes what came of it last.
+pub async fn alone(
+    client: &Client,
+    router: &Router,
+    policies: &Policies,
+    mut wanted: mpsc::Receiver<Job>,
+    last: &RefCell<Option<Result<Policy, FetchError>>>,
+) -> Infallible {
+    while let Some(job) = wanted.recv().await {
+        let host = policy_host(&job.domain);
+        let asking = async {
+            let name = Name::parse(&host).map_err(|e| e.to_string());
+            let addresses = match name {
+                Ok(name) => router.addresses(&name).await,
+                Err(error) => Err(error),
+            };
+            let addresses = addresses.map_err(FetchError::other)?;
+            get(client, &host, &addresses, https::PORT, FETCH_MAX).await
+        };
+        let done = tokio::time::timeout(FETCH_MAX, asking).await;
+        let done = done.unwrap_or_else(|_| Err(late(FETCH_MAX)));
+        let now = clock::wall();
+        match done.clone() {
+            Ok(policy) => drop(policies.fetched(&job.domain, policy, job.id.clone(), now)),
+            Err(_) => drop(policies.failed(&job.domain, job.id.clone(), now)),
+        }
+        last.replace(Some(done));
+    }
+    std::future::pending().await
+}
+
 /// Fetches policies again before they expire, although nothing is delivered, and forgets those that
 /// have.
 async fn keep_fresh(shared: Arc<Shared>) {
     let policies = &shared.policies;
     let places = Arc::new(Semaphore::new(REFRESHES_AT_ONCE));
     loop {
-        let _ = tokio::time::timeout(LOOK, policies.bell.notified()).await;
         for (domain, cached) in policies.forget_spent(clock::wall()) {
             remove(policies, vec![domain.clone()]).await;
             if let Some(cached) = cached {
@@ -113,6 +147,7 @@ async fn keep_fresh(shared: Arc<Shared>) {
             });
         }
         tokio::time::sleep(LOOK_MIN).await;
+        let _ = tokio::time::timeout(LOOK, policies.bell.notified()).await;
     }
 }
 
@@ -177,7 +212,7 @@ pub async fn policy_of(
 
 /// The policy that the server `host` at `addresses` has.
 async fn get(
-    client: &crate::net::tls::Client,
+    client: &Client,
     host: &str,
     addresses: &[IpAddr],
     port: u16,

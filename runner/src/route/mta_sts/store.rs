@@ -36,30 +36,40 @@ struct Stored {
 /// The folder.
 #[derive(Clone, Debug)]
 pub struct Store {
-    dir: PathBuf,
+    /// `None`: nothing is kept.
+    dir: Option<PathBuf>,
 }
 
 impl Store {
     /// The folder of policies beside the spool in `spool`. It is made with the first policy.
     pub fn beside(spool: &Path) -> Self {
         Self {
-            dir: spool.join("mta-sts"),
+            dir: Some(spool.join("mta-sts")),
         }
+    }
+
+    /// Keeps nothing.
+    pub fn nowhere() -> Self {
+        Self { dir: None }
     }
 
     /// The file of a domain. A name has letters, digits, `-` and `_` between single dots, so it can
     /// lead nowhere else.
     fn file(&self, domain: &Name) -> Option<PathBuf> {
-        domain.is_hostname().then(|| self.dir.join(domain.as_str()))
+        let dir = self.dir.as_deref().filter(|_| domain.is_hostname())?;
+        Some(dir.join(domain.as_str()))
     }
 
     /// All policies that are there, whether they hold or not. What can't be read is logged.
     pub fn load(&self, now: Wall) -> Vec<(Name, Cached)> {
-        let entries = match fs::read_dir(&self.dir) {
+        let Some(dir) = &self.dir else {
+            return Vec::new();
+        };
+        let entries = match fs::read_dir(dir) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
             Err(error) => {
-                tracing::warn!(%error, dir = %self.dir.display(), "the policies of MTA-STS can't be read; they are fetched anew");
+                tracing::warn!(%error, dir = %dir.display(), "the policies of MTA-STS can't be read; they are fetched anew");
                 return Vec::new();
             }
         };
@@ -87,6 +97,9 @@ impl Store {
     /// # Errors
     /// The disk's.
     pub fn write(&self, domain: &Name, cached: &Cached) -> io::Result<()> {
+        let Some(dir) = &self.dir else {
+            return Ok(());
+        };
         let Some(file) = self.file(domain) else {
             return Err(io::Error::other("this is no name of a host"));
         };
@@ -96,8 +109,8 @@ impl Store {
             fetched: cached.fetched.unix(),
             policy: cached.policy.to_string(),
         };
-        fs::create_dir_all(&self.dir)?;
-        let beside = self.dir.join(format!(".{domain}"));
+        fs::create_dir_all(dir)?;
+        let beside = dir.join(format!(".{domain}"));
         let mut new = File::create(&beside)?;
         new.write_all(&serde_json::to_vec(&stored)?)?;
         // Or a power failure leaves an empty file.
@@ -242,6 +255,9 @@ mod tests {
         // Written anew where it was damaged.
         store.write(&name("cut.example"), &cached(None, 0)).unwrap();
         assert_eq!(store.load(NOW).len(), 2);
+        let nowhere = Store::nowhere();
+        assert!(nowhere.write(&name("a.example"), &cached(None, 0)).is_ok());
+        assert_eq!(nowhere.load(NOW), []);
         // A folder that is a file.
         let store = Store::beside(&at("good.example"));
         assert!(store.write(&name("a.example"), &cached(None, 0)).is_err());
