@@ -10,6 +10,7 @@
 //! | [`route`] | Plan |
 //! | [`session`] | Outcome |
 //! | [`feedback`], [`events`] | Event |
+//! | [`tls_reports`] | domains hear what came of TLS with their hosts |
 //! | [`memory`] | how much it takes, and what is given back |
 //! | [`net`] | sockets, the ring and the clock |
 //! | [`sink`] | modelled receivers, for tests |
@@ -35,3 +36,4 @@ pub mod shard;
 pub mod sign;
 pub mod sink;
 pub mod spool;
+pub mod tls_reports;

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use courser_core::dns::{Answer, Question};
 use tokio::sync::{Notify, oneshot};
 
 use super::control::ShardStatus;
@@ -12,13 +13,15 @@ use crate::config::Config;
 use crate::control::protocol::{Request, Response};
 use crate::events::EventSink;
 use crate::feedback::bounce::Gathering;
-use crate::net::tls;
+use crate::feedback::own::OwnMail;
+use crate::net::{clock, tls};
 use crate::queue::Entry;
 use crate::queue::message::Bodies;
 use crate::queue::providers::Providers;
 use crate::route::Routed;
 use crate::sign::Keys;
 use crate::spool::{CommitSink, Committed, Spool};
+use crate::tls_reports::Results;
 
 /// What one thread tells a shard.
 pub enum Mail {
@@ -37,6 +40,10 @@ pub enum Mail {
     Control(Request, oneshot::Sender<Response>),
     /// A question about this shard's numbers.
     Status(oneshot::Sender<ShardStatus>),
+    /// A mail of our own to send.
+    Own(Box<OwnMail>),
+    /// A question for DNS, of who has no resolver of its own.
+    Ask(Question, oneshot::Sender<Arc<Answer>>),
     /// The configuration was read again.
     Reload(Arc<Config>, Arc<Providers>),
     /// Stop: finish what is in flight.
@@ -123,6 +130,8 @@ pub struct Shared {
     pub deliveries: Budget,
     /// Notifications that are being gathered.
     pub gathering: Gathering,
+    /// What sessions came to, for TLS reports.
+    pub tls_results: Results,
     /// Deliveries that one shard gave to another, since the start.
     pub moved: AtomicU64,
     /// The shards' inboxes.
@@ -153,6 +162,7 @@ impl Shared {
             intake_sessions: Budget::new(limits.max_intake_sessions as u64),
             deliveries: Budget::new(limits.max_deliveries as u64),
             gathering: Gathering::default(),
+            tls_results: Results::default(),
             moved: AtomicU64::new(0),
             inboxes: (0..shards).map(|_| Arc::new(Inbox::default())).collect(),
             drain_bell: Notify::new(),
@@ -184,6 +194,26 @@ impl Shared {
     pub fn tls(&self) -> Arc<tls::Client> {
         let tls = self.tls.read().unwrap_or_else(PoisonError::into_inner);
         tls.clone()
+    }
+
+    /// A shard, in turn, for what any of them can do.
+    fn any_inbox(&self) -> Option<&Arc<Inbox<Mail>>> {
+        let turn = clock::random_u64() as usize % self.inboxes.len().max(1);
+        self.inboxes.get(turn)
+    }
+
+    /// Has a mail of our own sent.
+    pub fn queue_own(&self, mail: OwnMail) {
+        if let Some(inbox) = self.any_inbox() {
+            inbox.put(Mail::Own(Box::new(mail)));
+        }
+    }
+
+    /// What DNS says, for who has no resolver of its own; `None`: the server ends.
+    pub async fn ask_dns(&self, question: Question) -> Option<Arc<Answer>> {
+        let (answer, answered) = oneshot::channel();
+        self.any_inbox()?.put(Mail::Ask(question, answer));
+        answered.await.ok()
     }
 
     /// Puts other authorities in force.
