@@ -87,6 +87,7 @@ pub(crate) fn send(stream: &TcpStream, letter: &Letter) -> io::Result<Report> {
             Output::Wait(deadline) => deadline,
             Output::Close => return Ok(report),
             Output::StartTls => unreachable!("TlsMode::Off is the default"),
+            Output::SendAuth(_) => unreachable!("no AUTH is the default"),
             Output::BufferTooSmall => unreachable!("out has OUT_BYTES_MIN and more"),
         };
         if !tell_error(writer.flush(), &mut session, now())? {

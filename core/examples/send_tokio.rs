@@ -123,6 +123,7 @@ impl Connection<'_> {
                 // Idle only between Ready and begin, or Finished and quit.
                 Output::Wait(None) | Output::Close => return Ok(None),
                 Output::StartTls => unreachable!("TlsMode::Off is the default"),
+                Output::SendAuth(_) => unreachable!("no AUTH is the default"),
                 Output::BufferTooSmall => unreachable!("out has OUT_BYTES_MIN and more"),
             }
         }

@@ -150,6 +150,10 @@ pub const MTA_STS_REFRESH_S: u32 = 86_400;
 pub const MTA_STS_RETRY_S_MIN: u32 = 300;
 /// Longest wait after fetches that failed, seconds (our choice).
 pub const MTA_STS_RETRY_S_MAX: u32 = 3600;
+/// Domains whose policies are remembered; beyond, the one that was used the longest ago is forgotten.
+pub const MTA_STS_DOMAINS_MAX: usize = 20_000;
+/// Memory for all remembered policies, bytes, roughly.
+pub const MTA_STS_CACHE_BYTES_MAX: usize = 64 << 20;
 /// Addresses that one domain's TLS reports go to (our choice; RFC 8460 3 sets none).
 pub const TLSRPT_URIS_MAX: usize = 8;
 /// Largest report that is read, bytes of JSON: 8 MiB. RFC 8460 sets none; those of large senders
@@ -240,6 +244,27 @@ pub const SERVER_DATA_BLOCK_TIMEOUT_S: u64 = 180;
 /// From the first to the last octet of a body, seconds (our choice: stops a client that drips).
 pub const SERVER_MESSAGE_TIMEOUT_S: u64 = 3600;
 
+// -- authentication of sessions (smtp::sasl) --
+
+/// Longest user name, octets (RFC 4616 2 makes every server take 255).
+pub const SASL_USER_BYTES_MAX: usize = 255;
+/// Longest password, octets (RFC 4616 2 makes every server take 255; keys for interfaces that are
+/// used as passwords are longer).
+pub const SASL_PASSWORD_BYTES_MAX: usize = 1024;
+/// Longest message of an exchange, octets decoded: PLAIN with its longest parts fits.
+pub const SASL_MESSAGE_BYTES_MAX: usize = 2048;
+/// Longest nonce of one side of SCRAM, octets (RFC 5802 5.1 sets none). Those of common clients
+/// have 24 to 48; a challenge with both fits into a reply.
+pub const SCRAM_NONCE_BYTES_MAX: usize = 128;
+/// Longest salt, octets (RFC 5802 5.1 sets none; 16 are usual).
+pub const SCRAM_SALT_BYTES_MAX: usize = 64;
+/// Fewest iterations that keys may be made with (RFC 7677 4).
+pub const SCRAM_ITERATIONS_MIN: u32 = 4096;
+/// Most iterations: about half a second of a processor. A server's number is a stranger's.
+pub const SCRAM_ITERATIONS_MAX: u32 = 2_000_000;
+/// Longest value of a channel binding, octets: a certificate's hash by SHA-512 (RFC 5929 4.1).
+pub const CHANNEL_BINDING_BYTES_MAX: usize = 64;
+
 // -- smtp::client --
 
 /// Recipients of one transaction that a delivery session keeps apart, and so the most that it
@@ -279,6 +304,12 @@ pub const SAME_SOURCE_RUN: u32 = 100;
 pub const EXPLAIN_AHEAD_MAX: u32 = 10_000;
 /// Addresses of hosts that could not be reached that are remembered by default.
 pub const DEAD_HOSTS_MAX: usize = 10_000;
+/// Client networks whose failed logins are remembered.
+pub const LOGIN_NETWORKS_MAX: usize = 100_000;
+/// Users whose failed logins are remembered, and as many names that no user has.
+pub const LOGIN_USERS_MAX: usize = 10_000;
+/// Networks that a user logged in from of late, which a block of the user doesn't hit.
+pub const LOGIN_GOOD_NETWORKS_MAX: usize = 4;
 /// Shortest wait between two attempts, seconds.
 pub const RETRY_WAIT_S_MIN: u64 = 1;
 

@@ -5,10 +5,11 @@
 
 use courser_core::mail::address::{Mailbox, ReversePath};
 use courser_core::smtp::client::{
-    EhloName, Envelope, Envelopes, Event, Input, Misuse, Options, Outcome, Output,
+    Auth, EhloName, Envelope, Envelopes, Event, Input, Misuse, Options, Outcome, Output,
     Session, State, TlsMode, TransactionId,
 };
 use courser_core::smtp::command::{MailParams, RcptParams};
+use courser_core::smtp::extension::AuthMechanisms;
 use courser_core::time::{Duration, Instant};
 use libfuzzer_sys::fuzz_target;
 
@@ -94,6 +95,17 @@ impl World {
                     self.bodies.push(txn);
                 }
                 Output::StartTls => {}
+                Output::SendAuth(mechanism) => {
+                    assert!(self.session.challenge().is_none_or(|text| text.len() < 1024));
+                    self.events.push(format!("{mechanism} {:?}", self.session.challenge()));
+                    let input = match self.session.challenge() {
+                        Some(b"") => Input::AuthFailed,
+                        challenge => Input::AuthSent {
+                            complete: challenge.is_some(),
+                        },
+                    };
+                    self.session.handle(self.now, input).unwrap();
+                }
                 Output::BufferTooSmall => panic!("OUT_BYTES_MIN was given"),
                 Output::Event(event) => self.note(event),
             }
@@ -183,6 +195,18 @@ fn play((flags, steps): &Steps, cut: usize, apart: bool) -> World {
     if flags & 8 != 0 {
         options.tls = TlsMode::Opportunistic;
     }
+    if flags & 64 != 0 {
+        options.auth = Some(Auth {
+            mechanisms: AuthMechanisms {
+                plain: true,
+                login: true,
+                scram_sha_256: true,
+                scram_sha_256_plus: true,
+                ..AuthMechanisms::default()
+            },
+            without_tls: flags & 128 != 0,
+        });
+    }
     let mut world = World {
         session: Session::new(Instant::ZERO, options),
         letters: Letters(Vec::new()),
@@ -200,7 +224,7 @@ fn play((flags, steps): &Steps, cut: usize, apart: bool) -> World {
     world.drain();
     if flags & 16 == 0 {
         world.step(7, b"220 mx\r\n");
-        world.step(7, b"250-mx\r\n250-PIPELINING\r\n250 CHUNKING\r\n");
+        world.step(7, b"250-mx\r\n250-PIPELINING\r\n250-AUTH PLAIN\r\n250 CHUNKING\r\n");
     }
     for (kind, bytes) in steps {
         world.step(*kind, bytes);

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`serve`] | starts and ends everything |
 //! | [`intake`] | bytes → Draft → Accepted |
+//! | [`login`] | who hands in, and who we are to smart hosts |
 //! | [`sign`] | DKIM signatures |
 //! | [`spool`] | Spooled |
 //! | [`queue`], [`shard`] | Due |
@@ -13,6 +14,7 @@
 //! | [`tls_reports`] | domains hear what came of TLS with their hosts |
 //! | [`memory`] | how much it takes, and what is given back |
 //! | [`net`] | sockets, the ring and the clock |
+//! | [`private`] | files that only the server may read |
 //! | [`sink`] | modelled receivers, for tests |
 //! | [`demo`] | all of it at work on one machine |
 //! | [`config`], [`control`], [`cli`] | what an operator says and asks |
@@ -26,8 +28,10 @@ pub mod events;
 pub mod feedback;
 pub mod intake;
 pub mod logging;
+pub mod login;
 pub mod memory;
 pub mod net;
+pub mod private;
 pub mod queue;
 pub mod route;
 pub mod serve;

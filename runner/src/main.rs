@@ -30,6 +30,8 @@ enum Command {
     Reload(cli::reload::Args),
     /// Stop accepting, finish what is in flight and exit, as SIGTERM does
     Drain(cli::drain::Args),
+    /// Users who may hand in mail from anywhere, and their passwords
+    User(cli::user::Args),
     /// Keys that sign mail, their DNS records, and whether they are published
     Dkim(cli::dkim::Args),
     /// What a delivery would do about TLS, and why
@@ -59,6 +61,7 @@ fn run(command: Command, out: &mut dyn Write) -> Outcome {
         Command::Events(args) => cli::events::run(args, out),
         Command::Reload(args) => cli::reload::run(args, out),
         Command::Drain(args) => cli::drain::run(args, out),
+        Command::User(args) => cli::user::run(args, out),
         Command::Dkim(args) => cli::dkim::run(args, out),
         Command::Tls(args) => cli::tls::run(args, out),
         Command::Demo(args) => cli::demo::run(args, out),

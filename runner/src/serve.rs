@@ -27,10 +27,12 @@ use crate::events::{Event, EventKind, EventLog};
 use crate::intake::clients::Clients;
 use crate::intake::smtp::Entrance;
 use crate::logging::LogHandle;
+use crate::login::{Loaded, Logins};
 use crate::memory::{Trim, resident_bytes};
 use crate::net::tcp::BoundListener;
 use crate::net::{clock, tls};
 use crate::queue::providers::Providers;
+use crate::route::mta_sts::{self, Policies};
 use crate::shard::control::ShardStatus;
 use crate::shard::shared::{Mail, Shared};
 use crate::shard::{self, admit};
@@ -77,7 +79,8 @@ pub fn run(path: &Path, config: Config, logging: LogHandle) -> anyhow::Result<()
     let keys = Arc::new(Keys::load(&config.dkim)?);
     let servers = tls::servers(&config, clock::wall())?;
     let client = Arc::new(tls::Client::load(config.tls.ca_file.as_deref())?);
-    let mut doors = bind(&config, &servers, shards)?;
+    let logins = Logins::new(Arc::new(Loaded::load(&config, None)?), config.logins.0);
+    let mut doors = bind(&config, &logins.loaded(), &servers, shards)?;
     // The spool's lock comes before the event files: a second server must not touch them.
     let (spool, recovery) = Store::open(&config.spool.dir, config.spool.options())?;
     let log = EventLog::open(&config.events.dir, config.events.options())
@@ -95,10 +98,14 @@ pub fn run(path: &Path, config: Config, logging: LogHandle) -> anyhow::Result<()
     let spooled = |id| recovery.messages.iter().any(|m| m.envelope.id() == id);
     let book = tls_reports::book::Book::load(&config.spool.dir, clock::wall(), spooled);
     let desk = Arc::new(Desk::new(book));
+    let kept = mta_sts::store::Store::beside(&config.spool.dir);
+    let (policies, wanted) = Policies::load(kept, clock::wall());
     let shared = Shared::new(
         config.clone(),
         keys,
         client,
+        logins,
+        policies,
         spool.clone(),
         sink.clone(),
         shards,
@@ -172,6 +179,7 @@ pub fn run(path: &Path, config: Config, logging: LogHandle) -> anyhow::Result<()
         desk: desk.clone(),
     });
     runtime.spawn(desk.clone().run(shared.clone()));
+    runtime.spawn(mta_sts::fetch::run(shared.clone(), wanted));
     let reason = runtime.block_on(control_plane(plane, control, hangups, &threads))?;
     for inbox in &shared.inboxes {
         inbox.put(Mail::Stop);
@@ -204,7 +212,12 @@ pub fn run(path: &Path, config: Config, logging: LogHandle) -> anyhow::Result<()
 /// Entrances with one bound listener for each shard.
 type Doors = Vec<(Arc<Entrance>, Vec<BoundListener>)>;
 
-fn bind(config: &Arc<Config>, servers: &tls::Servers, shards: usize) -> io::Result<Doors> {
+fn bind(
+    config: &Arc<Config>,
+    logins: &Loaded,
+    servers: &tls::Servers,
+    shards: usize,
+) -> io::Result<Doors> {
     let mut doors = Doors::new();
     for listener in &config.listeners {
         let clients = Arc::new(Clients::default());
@@ -212,8 +225,9 @@ fn bind(config: &Arc<Config>, servers: &tls::Servers, shards: usize) -> io::Resu
             let entrance = Arc::new(Entrance::new(
                 config.clone(),
                 listener.clone(),
-                servers.get(&listener.name).cloned(),
                 clients.clone(),
+                logins,
+                servers.get(&listener.name).cloned(),
             ));
             doors.push((entrance, bind_patiently(*address, shards)?));
         }
@@ -561,6 +575,7 @@ impl Plane {
             warnings.push(format!("events can't be written: {trouble}"));
         }
         warnings.extend(self.shared.key_warnings());
+        warnings.extend(self.shared.logins.warnings());
         Response::Status(Box::new(Status {
             server: self.pong.clone(),
             now: Time::now(),
@@ -568,6 +583,13 @@ impl Plane {
             shards: self.shared.inboxes.len() as u32,
             totals,
             gauges,
+            logins: self
+                .shared
+                .config()
+                .listeners
+                .iter()
+                .any(|l| l.auth.is_some())
+                .then(|| self.shared.logins.counts()),
             lanes,
             warnings,
         }))
@@ -636,9 +658,22 @@ impl Plane {
                 return Response::error(fault.to_string(), right);
             }
         };
+        let before = self.shared.logins.loaded();
+        let loaded = match Loaded::load(&new, Some(&before)) {
+            Ok(loaded) => loaded,
+            Err(faults) => {
+                let each = faults.0.iter().map(ToString::to_string).collect();
+                self.tell_reload(false, Vec::new(), each);
+                let right = "the old configuration and users stay in force";
+                return Response::error(faults.to_string(), right);
+            }
+        };
         self.shared.set_config(new.clone());
         self.shared.set_keys(Arc::new(keys));
         self.shared.set_tls(Arc::new(client));
+        let changes = loaded.changes(&before);
+        let loaded = Arc::new(loaded);
+        self.shared.logins.reload(loaded.clone(), new.logins.0);
         self.shared.keys_bell.notify_one();
         self.logging.set_level(new.log.level);
         let providers = Arc::new(Providers::new(&new));
@@ -649,13 +684,14 @@ impl Plane {
                 .find(|l| l.name == entrance.terms().listener.name)
             {
                 let tls = servers.get(&listener.name).cloned();
-                entrance.reload(new.clone(), listener.clone(), tls);
+                entrance.reload(new.clone(), listener.clone(), &loaded, tls);
             }
         }
         for inbox in &self.shared.inboxes {
             inbox.put(Mail::Reload(new.clone(), providers.clone()));
         }
-        let applied: Vec<String> = plan.applied.iter().map(ToString::to_string).collect();
+        let mut applied: Vec<String> = plan.applied.iter().map(ToString::to_string).collect();
+        applied.extend(changes);
         let needs_restart: Vec<String> =
             plan.needs_restart.iter().map(ToString::to_string).collect();
         self.tell_reload(true, applied.clone(), needs_restart.clone());

@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use courser::control::protocol::{
-    Attempt, DeliveryDetail, DeliveryState, Filter, Gauges, LaneRow, Pong, QueuePage, QueueRow,
-    REQUEST_BYTES_MAX, Request, Response, Status, Subject, Time, Totals, WaitReason, Waiting,
+    Attempt, DeliveryDetail, DeliveryState, Filter, Gauges, LaneRow, LoginCounts, Pong, QueuePage,
+    QueueRow, REQUEST_BYTES_MAX, Request, Response, Status, Subject, Time, Totals, WaitReason,
+    Waiting,
 };
 use courser::control::server::{BindError, BoxFuture, CLIENTS_MAX};
 use courser::control::{Client, ClientError, ControlBackend, ControlServer};
@@ -163,6 +164,11 @@ impl Fake {
                         memory_bytes: 64 << 20,
                         ..Gauges::default()
                     },
+                    logins: Some(LoginCounts {
+                        failed: 3,
+                        blocked_users: 1,
+                        ..LoginCounts::default()
+                    }),
                     lanes: vec![lane()],
                     warnings: vec!["the spool's disk is nearly full".into()],
                 }))
@@ -498,6 +504,7 @@ fn status_reload_drain_and_events() {
         "WARNING    the spool's disk is nearly full",
         "1 000 000 delivered",
         "64.0 MiB memory",
+        "0 right, 3 wrong, 0 refused; blocked now: 0 addresses, 1 users",
         "concurrency",
         "12 345",
     ] {

@@ -136,6 +136,17 @@ fn kinds() -> Vec<EventKind> {
             },
             cause: "the spool is nearly full".into(),
         })),
+        EventKind::AuthFailed(Box::new(AuthFailed {
+            client: client(),
+            mechanism: "PLAIN".into(),
+            cause: "wrong password".into(),
+        })),
+        EventKind::AuthBlocked(Box::new(AuthBlocked {
+            client: client(),
+            blocked: "address".into(),
+            until: Time(1_785_542_700_000),
+            cause: "too many wrong passwords from this address".into(),
+        })),
         EventKind::Throttled(Box::new(Throttled {
             lane: delivery(1).lane.unwrap(),
             reply: None,

@@ -2,13 +2,21 @@
 
 mod spool_support;
 
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
+use courser::spool::disk::Disk;
+use courser::spool::record::HEADER_BYTES;
 use courser::spool::{
-    AppendError, Deferral, Options, Outcome, OutcomeKind, RefusedWhy, Spool, SpoolState, Store,
+    AppendError, Batch, Deferral, Options, Outcome, OutcomeKind, RefusedWhy, Spool, SpoolState,
+    Stepped, Store,
 };
 use spool_support::*;
 
@@ -149,6 +157,200 @@ fn a_failed_write_refuses_messages_and_keeps_outcomes() {
         );
         assert_eq!(&spool.read_body(second).unwrap()[..], b"second");
     }
+}
+
+/// Which write is to fail.
+type Fails = Box<dyn Fn(&[u8]) -> bool + Send>;
+
+/// A disk that fails a write when all of it is in the file, and takes back what was cut off a file
+/// and not synced when its power fails.
+#[derive(Default)]
+struct Forgetful {
+    fails: Mutex<Option<Fails>>,
+    cut_fails: AtomicBool,
+    cuts: Mutex<Vec<Cut>>,
+}
+
+/// What was cut off a file, and where.
+struct Cut {
+    file: File,
+    at: u64,
+    lost: Vec<u8>,
+}
+
+impl Forgetful {
+    /// The first write fails that this is true of.
+    fn fail_once(&self, fails: impl Fn(&[u8]) -> bool + Send + 'static) {
+        *self.fails.lock().unwrap() = Some(Box::new(fails));
+    }
+
+    fn has_failed(&self) -> bool {
+        self.fails.lock().unwrap().is_none()
+    }
+
+    fn cut_power(&self) {
+        for cut in self.cuts.lock().unwrap().drain(..) {
+            cut.file.write_all_at(&cut.lost, cut.at).unwrap();
+        }
+    }
+}
+
+impl Disk for Forgetful {
+    fn write_at(&self, file: &File, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        let all: Vec<u8> = bufs.iter().flat_map(|b| b.iter().copied()).collect();
+        file.write_all_at(&all, offset)?;
+        let failed = self.fails.lock().unwrap().take_if(|fails| fails(&all));
+        match failed {
+            Some(_) => Err(io::Error::from_raw_os_error(5)),
+            None => Ok(all.len()),
+        }
+    }
+
+    fn sync_data(&self, file: &File) -> io::Result<()> {
+        let inode = file.metadata()?.ino();
+        let is_other = |cut: &Cut| cut.file.metadata().unwrap().ino() != inode;
+        self.cuts.lock().unwrap().retain(is_other);
+        Ok(())
+    }
+
+    fn set_len(&self, file: &File, len: u64) -> io::Result<()> {
+        if self.cut_fails.load(Relaxed) {
+            return Err(io::Error::from_raw_os_error(5));
+        }
+        let mut lost = vec![0; (file.metadata()?.len() - len) as usize];
+        file.read_exact_at(&mut lost, len)?;
+        self.cuts.lock().unwrap().push(Cut {
+            file: file.try_clone()?,
+            at: len,
+            lost,
+        });
+        file.set_len(len)
+    }
+}
+
+/// A spool whose time goes by as told.
+struct Driven {
+    spool: Spool,
+    stepped: Stepped,
+    now: Instant,
+}
+
+impl Driven {
+    fn open(dir: &Path, options: &Options) -> (Self, Vec<u64>) {
+        let now = Instant::now();
+        let (spool, stepped, recovery) = Stepped::open(dir, options.clone(), now, 0).unwrap();
+        let ids = recovery.messages.iter().map(|m| m.envelope.id()).collect();
+        let driven = Self {
+            spool,
+            stepped,
+            now,
+        };
+        (driven, ids)
+    }
+
+    fn message(&self, body: Vec<u8>) -> (u64, Batch) {
+        let id = self.spool.next_id();
+        let envelope = envelope(id, 1, body.len() as u64);
+        (id, Batch::new().message(envelope, vec![body.into()]))
+    }
+
+    fn put(&mut self, body: Vec<u8>) -> u64 {
+        let (id, batch) = self.message(body);
+        self.append(batch);
+        id
+    }
+
+    fn append(&mut self, batch: Batch) {
+        // Synced at once, before anything is moved: nothing else is left to be synced then.
+        self.spool.append(batch, Some((0, 0))).unwrap();
+        self.go_on();
+    }
+
+    /// Two seconds: whatever is tried again was.
+    fn go_on(&mut self) {
+        for _ in 0..200 {
+            self.now += Duration::from_millis(10);
+            self.stepped.write(self.now);
+            self.stepped.sync(self.now);
+            self.stepped.reclaim();
+        }
+    }
+}
+
+#[test]
+fn what_a_failed_write_left_never_comes_back() {
+    const MARK: &[u8] = b"comes back?";
+    // A copy of a message that is moved; a message in a batch with an outcome; and a copy that can't
+    // even be cut off.
+    for (moved, cut_fails) in [(true, false), (false, false), (true, true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Arc::new(Forgetful::default());
+        let options = Options {
+            disk: disk.clone(),
+            reserve_bytes: 0,
+            ..small()
+        };
+        let (mut driven, _) = Driven::open(dir.path(), &options);
+        let large = || vec![b'x'; 40_000];
+        let marked = |data: &[u8]| data.windows(MARK.len()).any(|w| w == MARK);
+        disk.cut_fails.store(cut_fails, Relaxed);
+        let (id, stays) = if moved {
+            // Its segment has become sparse.
+            let id = driven.put(MARK.to_vec());
+            let ends = driven.put(large());
+            let stays = driven.put(large());
+            disk.fail_once(marked);
+            driven.append(Batch::new().finish(ends));
+            (id, stays)
+        } else {
+            let ends = driven.put(b"of it is told".to_vec());
+            let stays = driven.put(large());
+            disk.fail_once(marked);
+            let (id, batch) = driven.message(MARK.to_vec());
+            driven.append(batch.finish(ends));
+            (id, stays)
+        };
+        assert!(disk.has_failed());
+        assert_eq!(driven.spool.read_body(id).unwrap(), MARK);
+        // It ends, and so does all that was written with it and behind it.
+        driven.append(Batch::new().finish(id));
+        for _ in 0..4 {
+            let other = driven.put(large());
+            driven.append(Batch::new().finish(other));
+        }
+        let status = driven.spool.status();
+        assert_eq!((status.messages, status.segments), (1, 2), "{status:?}");
+        drop(driven);
+        disk.cut_power();
+        let (_, found) = Driven::open(dir.path(), &options);
+        assert_eq!(found, [stays], "moved {moved}, cut fails {cut_fails}");
+    }
+}
+
+#[test]
+fn a_write_that_fails_at_the_start_is_tried_again() {
+    let (dir, _, options) = faulty();
+    let (spool, _) = Store::open(dir.path(), options.clone()).unwrap();
+    let waiter = Waiter::register(&spool, 0);
+    let (id, result) = append(&spool, &waiter, "delivered");
+    assert_eq!(result, Ok(()));
+    let ends = [0, 1].map(|recipient| Outcome {
+        recipient,
+        kind: OutcomeKind::Delivered,
+    });
+    spool.append_outcomes(id, &ends, None).unwrap();
+    drop(spool);
+    let disk = Arc::new(Forgetful::default());
+    // The start ends it: a tombstone of eight bytes.
+    disk.fail_once(|data| data.len() == HEADER_BYTES + 8);
+    let options = Options {
+        disk: disk.clone(),
+        ..options
+    };
+    let (spool, recovery) = Store::open(dir.path(), options).unwrap();
+    assert!(disk.has_failed());
+    assert_eq!(recovery.messages, []);
+    until(|| spool.status().messages == 0);
 }
 
 #[test]

@@ -11,6 +11,7 @@
 //! | [`arc`] | validating and sealing chains |
 //! | [`spf`], [`dmarc`] | who may send for a domain, and whose message it says it is |
 //! | [`results`] | the field Authentication-Results, read and written |
+//! | [`senders`] | as whom a user who authenticated may send |
 //! | [`inbound`] | all of it for mail that comes in: what must go, and what is written |
 
 pub mod alignment;
@@ -21,6 +22,7 @@ pub mod dmarc;
 pub mod hash;
 pub mod inbound;
 pub mod results;
+pub mod senders;
 pub mod spf;
 
 use crate::dns::{Outcome, Question};

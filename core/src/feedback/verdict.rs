@@ -740,6 +740,9 @@ pub enum Cause {
     TlsFailed,
     /// TLS is required, and the peer offers none or can't prove who it is (MTA-STS, DANE).
     TlsPolicy,
+    /// We are to authenticate, and the peer offers no way that may be used, or can't prove that it
+    /// knows us.
+    AuthPolicy,
     /// REQUIRETLS was asked for, and the peer doesn't offer it (RFC 8689 4.2.1).
     RequireTls,
     /// Larger than the SIZE that the peer announced (RFC 1870 6.1).
@@ -778,7 +781,9 @@ impl Cause {
             }
             Self::Timeout(_) | Self::Closed(_) => (Network, Scope::Host, false),
             Self::Garbled(_) => (Protocol, Scope::Host, false),
-            Self::TlsFailed | Self::TlsPolicy => (Authentication, Scope::Host, false),
+            Self::TlsFailed | Self::TlsPolicy | Self::AuthPolicy => {
+                (Authentication, Scope::Host, false)
+            }
             Self::RequireTls => (Authentication, Scope::Message, true),
             Self::TooLarge => (TooLarge, Scope::Message, true),
             Self::NeedsSmtpUtf8 | Self::NeedsEightBit => (Protocol, Scope::Message, true),
@@ -810,6 +815,7 @@ impl Cause {
             Self::Garbled(_) => (5, 0),
             Self::TlsFailed => (7, 5),
             Self::TlsPolicy => (7, 10),
+            Self::AuthPolicy => (7, 4),
             Self::RequireTls => (7, 30),
             Self::TooLarge => (3, 4),
             Self::NeedsSmtpUtf8 => (6, 7),
@@ -850,6 +856,7 @@ impl fmt::Display for Cause {
             Self::Garbled(_) => "the answer is no SMTP reply",
             Self::TlsFailed => "TLS handshake failed",
             Self::TlsPolicy => "TLS is required and could not be had or verified",
+            Self::AuthPolicy => "the next host offers no way to authenticate that may be used",
             Self::RequireTls => "REQUIRETLS is not offered by the next host",
             Self::TooLarge => "message larger than the next host takes",
             Self::NeedsSmtpUtf8 => "SMTPUTF8 is not offered by the next host",

@@ -4,14 +4,15 @@
 //! 3.4; never a parent's, and not for an address literal):
 //!
 //! 1. Ask [`question`], and give what came of it to [`Known::decide`] with what is [`Known`] of the
-//!    domain. It says [`Decision::Without`], [`Decision::Use`] or [`Decision::Fetch`].
+//!    domain, or to [`Cache::decide`]. It says [`Decision::Without`], [`Decision::Use`] or
+//!    [`Decision::Fetch`].
 //! 2. To fetch, get [`policy_url`] by HTTPS with a certificate that is valid for [`policy_host`],
 //!    following no redirect, for a minute and
 //!    [`MTA_STS_POLICY_BYTES_MAX`](crate::limits::MTA_STS_POLICY_BYTES_MAX) at the most (3.3), and
 //!    give what comes to [`read_response`]. Tell [`Known::fetched`] or [`Known::failed`], and
 //!    decide again.
-//! 3. A policy in force has its [`Mode`] and says which hosts it [allows](Policy::allows) (4.1).
-//!    Before a delivery fails for good because of it, DNS has to be asked again (5.1).
+//! 3. A policy in force has its [`Mode`] and says which hosts it [allows](Policy::allows) (4.1);
+//!    [`Applied::to`] makes of it what it means for a plan. Before a delivery fails for good because of it, DNS has to be asked again (5.1).
 //!
 //! ```
 //! use courser_core::dns::{Name, Outcome, Records};
@@ -40,11 +41,17 @@
 //! | `record` | the TXT record |
 //! | `policy` | the policy: read, written, asked |
 //! | `known` | what is known of a domain, and what to do next |
+//! | `cache` | what is known of all of them |
+//! | `apply` | what a policy makes of a plan |
 
+mod apply;
+mod cache;
 mod known;
 mod policy;
 mod record;
 
+pub use apply::Applied;
+pub use cache::Cache;
 pub use known::{Cached, Decision, FetchFailure, Known};
 pub use policy::{Mode, MxPattern, Policy, PolicyError, ResponseError, read_response};
 pub use record::{PolicyId, Record, policy_host, policy_url, published, question};

@@ -107,6 +107,63 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    /// What `ip` is, if nothing that DNS says may lead there; `None`: it may.
+    pub fn refuses(&self, ip: IpAddr) -> Option<&'static str> {
+        let canonical = ip.to_canonical();
+        if self.allow_special.iter().any(|n| within(canonical, *n)) {
+            // These are nobody's address at all.
+            let ip = canonical;
+            return (ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::from([255u8; 4]))
+                .then(|| special(ip))
+                .flatten();
+        }
+        special(ip)
+    }
+
+    /// The questions for the addresses of `host`.
+    pub fn address_questions(&self, host: &Name) -> Vec<Question> {
+        let mut kinds = [Kind::A, Kind::Aaaa].to_vec();
+        kinds.retain(|kind| self.order.asks(*kind));
+        kinds
+            .into_iter()
+            .map(|kind| Question::new(host.clone(), kind))
+            .collect()
+    }
+
+    /// The addresses in the configured order, each once, shuffled within a family.
+    pub fn order(&self, mut addresses: Vec<IpAddr>, seed: u64) -> Vec<IpAddr> {
+        let key = |ip: &IpAddr| match ip {
+            IpAddr::V4(v4) => shuffle(seed, &v4.octets()),
+            IpAddr::V6(v6) => shuffle(seed, &v6.octets()),
+        };
+        addresses.sort_by_key(|ip| (key(ip), *ip));
+        addresses.dedup();
+        let (v6, v4): (Vec<IpAddr>, Vec<IpAddr>) = addresses.into_iter().partition(IpAddr::is_ipv6);
+        // A static route to an address of the other family is still a static route.
+        let (first, second) = match self.order {
+            FamilyOrder::Prefer4 | FamilyOrder::Only4 => (v4, v6),
+            FamilyOrder::Prefer6 | FamilyOrder::Only6 => (v6, v4),
+            FamilyOrder::Interleave => {
+                let mut turns = Vec::with_capacity(v4.len() + v6.len());
+                let (mut v4, mut v6) = (v4.into_iter(), v6.into_iter());
+                loop {
+                    let pair = (v6.next(), v4.next());
+                    if pair == (None, None) {
+                        break;
+                    }
+                    turns.extend(pair.0.into_iter().chain(pair.1));
+                }
+                (turns, Vec::new())
+            }
+        };
+        let mut all = first;
+        all.extend(second);
+        all.truncate(HOST_ADDRESSES_MAX);
+        all
+    }
+}
+
 /// One host of a static route or smart host. Special addresses and our own ones are allowed
 /// here: the operator wrote them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -469,7 +526,7 @@ impl MxLookup {
                 "this is one of our own addresses, but the mailbox is not delivered here",
             );
         }
-        if let Some(what) = self.refused(ip) {
+        if let Some(what) = self.options.refuses(ip) {
             let what = alloc::format!("mail does not go to {what}");
             return self.error(Fault::SpecialAddress, EnhancedCode::new(5, 4, 4), &what);
         }
@@ -485,23 +542,6 @@ impl MxLookup {
         let ip = ip.to_canonical();
         let own = &self.options.own_addresses;
         own.iter().any(|own| own.to_canonical() == ip)
-    }
-
-    fn refused(&self, ip: IpAddr) -> Option<&'static str> {
-        let canonical = ip.to_canonical();
-        if self
-            .options
-            .allow_special
-            .iter()
-            .any(|n| within(canonical, *n))
-        {
-            // These are nobody's address at all.
-            let ip = canonical;
-            return (ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::from([255u8; 4]))
-                .then(|| special(ip))
-                .flatten();
-        }
-        special(ip)
     }
 
     /// When every address is known: the plan, or why there is none.
@@ -566,7 +606,7 @@ impl MxLookup {
                     self.skip(&host.name, "is us");
                     continue;
                 }
-                addresses.retain(|&ip| match self.refused(ip) {
+                addresses.retain(|&ip| match self.options.refuses(ip) {
                     Some(what) => {
                         why = "has only addresses where public mail does not go";
                         special.get_or_insert_with(|| {
@@ -577,7 +617,7 @@ impl MxLookup {
                     None => true,
                 });
             }
-            let addresses = self.order(addresses);
+            let addresses = self.options.order(addresses, self.seed);
             if addresses.is_empty() {
                 self.skip(&host.name, why);
                 continue;
@@ -687,7 +727,8 @@ impl MxLookup {
             }
             Fault::NullMx => "; remove its recipients from the list",
             Fault::Loop => "; accept the domain locally, or set a static route",
-            Fault::Dns => "; it will be tried again",
+            // MX records lead to no policy; it is asked behind them.
+            Fault::Dns | Fault::Policy => "; it will be tried again",
             // Found out by others.
             Fault::Insecure => "",
         });
@@ -715,38 +756,6 @@ impl MxLookup {
             let host = if host.is_empty() { "\".\"" } else { host };
             self.skipped.push(alloc::format!("{host} {why}"));
         }
-    }
-
-    /// Each address once, families in the configured order, shuffled within a family.
-    fn order(&self, mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
-        let key = |ip: &IpAddr| match ip {
-            IpAddr::V4(v4) => shuffle(self.seed, &v4.octets()),
-            IpAddr::V6(v6) => shuffle(self.seed, &v6.octets()),
-        };
-        addresses.sort_by_key(|ip| (key(ip), *ip));
-        addresses.dedup();
-        let (v6, v4): (Vec<IpAddr>, Vec<IpAddr>) = addresses.into_iter().partition(IpAddr::is_ipv6);
-        // A static route to an address of the other family is still a static route.
-        let (first, second) = match self.options.order {
-            FamilyOrder::Prefer4 | FamilyOrder::Only4 => (v4, v6),
-            FamilyOrder::Prefer6 | FamilyOrder::Only6 => (v6, v4),
-            FamilyOrder::Interleave => {
-                let mut turns = Vec::with_capacity(v4.len() + v6.len());
-                let (mut v4, mut v6) = (v4.into_iter(), v6.into_iter());
-                loop {
-                    let pair = (v6.next(), v4.next());
-                    if pair == (None, None) {
-                        break;
-                    }
-                    turns.extend(pair.0.into_iter().chain(pair.1));
-                }
-                (turns, Vec::new())
-            }
-        };
-        let mut all = first;
-        all.extend(second);
-        all.truncate(HOST_ADDRESSES_MAX);
-        all
     }
 }
 

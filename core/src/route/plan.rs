@@ -124,6 +124,26 @@ impl Plan {
         }
     }
 
+    /// Leaves out the hosts of a plan by MX that `allows` says no to, perhaps all of them, and gives
+    /// those. The site becomes that of the hosts that stay: connections to a site are for all domains
+    /// that have it.
+    pub fn keep(&mut self, allows: impl Fn(&str) -> bool) -> Vec<Arc<str>> {
+        let before = self.mx_names.len();
+        self.mx_names.retain(|name| allows(name));
+        let mut left_out = Vec::new();
+        self.hosts.retain(|host| {
+            let stays = allows(&host.name);
+            if !stays {
+                left_out.push(host.name.clone());
+            }
+            stays
+        });
+        if self.mx_names.len() < before {
+            self.site = SiteKey::of_hosts(self.mx_names.iter().map(|name| &**name));
+        }
+        left_out
+    }
+
     /// Every host and socket address in the order to try them.
     pub fn addresses(&self) -> impl Iterator<Item = (&PlanHost, SocketAddr)> {
         self.hosts.iter().flat_map(|host| {
@@ -160,6 +180,8 @@ pub enum Fault {
     Loop,
     /// It leads to addresses where public mail does not go.
     SpecialAddress,
+    /// A policy of its owner's forbids every host that it has.
+    Policy,
     /// DNS does not answer, for now.
     Dns,
     /// Nothing vouches for its MX, and the mail may go to verified hosts only (RFC 8689 4.2.1).
@@ -198,7 +220,10 @@ impl RouteError {
 
     /// What kind of trouble it is, for a verdict.
     pub const fn class(&self) -> Class {
-        Class::Dns
+        match self.fault {
+            Fault::Policy => Class::Authentication,
+            _ => Class::Dns,
+        }
     }
 
     /// Whom it is about: every recipient in the domain, and nobody else.
@@ -231,6 +256,33 @@ mod tests {
         // printf 'mx1.example\nmx2.example\n' | sha256sum | cut -c1-32
         assert_eq!(one.to_string(), "013de76143b839be9dbd06c56b240bea");
         assert_eq!(SiteKey::from_raw(one.get()), one);
+    }
+
+    #[test]
+    fn hosts_that_are_left_out() {
+        let mut plan = Plan::fixed("192.0.2.1:25".parse().unwrap());
+        let host = |name: &str| PlanHost {
+            name: name.into(),
+            ..Plan::fixed("192.0.2.1:25".parse().unwrap()).hosts[0].clone()
+        };
+        // c has no address now.
+        plan.mx_names = ["a.example", "b.example", "c.example"]
+            .map(Arc::from)
+            .into();
+        plan.hosts = alloc::vec![host("b.example"), host("a.example")];
+        plan.site = SiteKey::of_hosts(["a.example", "b.example", "c.example"]);
+        let before = plan.clone();
+        assert!(plan.keep(|_| true).is_empty());
+        assert_eq!(plan, before);
+        let left_out = plan.keep(|name| name != "b.example");
+        assert_eq!(left_out, [Arc::from("b.example")]);
+        assert_eq!(plan.hosts.len(), 1);
+        assert_eq!(plan.site, SiteKey::of_hosts(["c.example", "a.example"]));
+        // One that has no address now makes another site of it too.
+        assert!(plan.keep(|name| name != "c.example").is_empty());
+        assert_eq!(plan.site, SiteKey::of_hosts(["a.example"]));
+        assert_eq!(plan.keep(|_| false).len(), 1);
+        assert!(plan.hosts.is_empty());
     }
 
     #[test]

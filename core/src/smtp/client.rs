@@ -99,9 +99,12 @@
 //! Greeting ───► Hello ────────────► StartTls ───────► Handshake ─────────► Hello (again)
 //!    │          │   ▲│ 5yz: HELO       │ 4yz, 5yz,
 //!    │          │   └┘                 ▼ and TLS is not required
+//!    │          ├──────────────────► Auth ◄───┐ 334
+//!    │          │ options ask for AUTH │ └────┘
+//!    │          │                      ▼ 235
 //!    │          └──────────────────► Ready ◄──┐
 //!    │  2yz, no STARTTLS wanted or     │      │ transactions (transaction.rs),
-//!    │  offered (room for AUTH here)   ├──────┘ two at most
+//!    │  offered                        ├──────┘ two at most
 //!    │                                 │
 //!    │ 4yz, 5yz                        │ quit(), nothing in flight
 //!    ▼                                 ▼
@@ -117,6 +120,7 @@
 //! | `outcome` | [`Input`], [`Output`], [`Event`], [`Outcome`], [`Failure`], the traits |
 //! | `transaction` | how far one transaction is written and answered |
 //! | `opening` | greeting, EHLO, STARTTLS |
+//! | `auth` | AUTH, and [`AuthLines`] |
 //! | `writing` | what to send next |
 //! | `answers` | what an answer does to a transaction |
 //! | `ending` | what is told of what is left |
@@ -135,6 +139,7 @@
 //! [`pipelining_suspect`](Failure::pipelining_suspect).
 
 mod answers;
+mod auth;
 mod ending;
 mod opening;
 mod options;
@@ -145,7 +150,8 @@ mod writing;
 #[cfg(test)]
 mod tests;
 
-pub use options::{EhloName, EhloNameError, EightBit, Options, Timeouts, TlsMode};
+pub use auth::{AuthLine, AuthLines};
+pub use options::{Auth, EhloName, EhloNameError, EightBit, Options, Timeouts, TlsMode};
 pub use outcome::{
     Cause, Envelope, Envelopes, Event, Failure, Framing, Input, Misuse, Outcome, Output, State,
     TransactionId,
@@ -165,7 +171,8 @@ use transaction::{Body, Transaction};
 ///
 /// The order of calls, each as often as it fits:
 ///
-/// - getters: [`is_secured`](Self::is_secured), [`capabilities`](Self::capabilities),
+/// - getters: [`is_secured`](Self::is_secured), [`is_authenticated`](Self::is_authenticated),
+///   [`challenge`](Self::challenge), [`capabilities`](Self::capabilities),
 ///   [`state`](Self::state), [`can_begin`](Self::can_begin), and [`reply`](Self::reply) right
 ///   after an event;
 /// - [`handle`](Self::handle) what happened; before the next, poll to [`Output::Wait`];
@@ -179,6 +186,7 @@ pub struct Session {
     phase: Phase,
     capabilities: Capabilities,
     secured: bool,
+    authenticated: bool,
     reader: ReplyReader,
     reading: Reading,
     transactions: Deque<Transaction, TRANSACTIONS_IN_FLIGHT_MAX>,
@@ -223,6 +231,7 @@ enum Phase {
     Handshake {
         asked: bool,
     },
+    Auth(auth::Exchange),
     Ready,
     /// Tells what is left, then goes on to `Quit` or `Closed`.
     Ending(ending::Ending),
@@ -255,6 +264,7 @@ impl Session {
             secured: options.tls == TlsMode::Implicit,
             options,
             phase: Phase::Greeting,
+            authenticated: false,
             capabilities: Capabilities::default(),
             reader: ReplyReader::new(),
             reading: Reading::default(),
@@ -276,6 +286,11 @@ impl Session {
         self.secured
     }
 
+    /// Whether the peer took our user and password.
+    pub const fn is_authenticated(&self) -> bool {
+        self.authenticated
+    }
+
     /// What the peer offers, from its last EHLO answer. Empty before, and after HELO.
     pub const fn capabilities(&self) -> &Capabilities {
         &self.capabilities
@@ -294,6 +309,7 @@ impl Session {
             Phase::Hello { .. } => State::Hello,
             Phase::StartTls { .. } => State::StartTls,
             Phase::Handshake { .. } => State::Handshake,
+            Phase::Auth(_) => State::Auth,
             Phase::Ready => self.transaction_state(),
             Phase::Ending(ending) => ending.failure.state,
             Phase::Quit { .. } => State::Quit,
@@ -389,6 +405,8 @@ impl Session {
             Input::Closed => Ok(self.on_closed()),
             Input::TlsEstablished => self.on_tls(now, true),
             Input::TlsFailed => self.on_tls(now, false),
+            Input::AuthSent { complete } => self.on_auth_sent(now, complete),
+            Input::AuthFailed => self.on_auth_failed(),
             Input::BodyProgress => Ok(self.on_body_progress(now)),
             Input::BodySent(txn) => self.on_body_sent(now, txn),
             Input::DeadlinePassed => Ok(self.on_deadline(now)),
@@ -399,6 +417,7 @@ impl Session {
     fn must_poll(&self) -> bool {
         self.pending.is_some()
             || matches!(self.phase, Phase::Ending(_))
+            || matches!(self.phase, Phase::Auth(exchange) if exchange.is_ours())
             || self.transactions.front().is_some_and(Transaction::is_over)
     }
 
@@ -439,6 +458,7 @@ impl Session {
             Phase::Hello { written, .. }
             | Phase::StartTls { written }
             | Phase::Quit { written } => written,
+            Phase::Auth(exchange) => exchange.is_theirs(),
             Phase::Ready => self.awaiting().is_some(),
             Phase::Handshake { .. } | Phase::Ending(_) | Phase::Closed => false,
         }
@@ -475,6 +495,7 @@ impl Session {
             Phase::Greeting => self.on_greeting(answer),
             Phase::Hello { by, .. } => self.on_hello(by, answer),
             Phase::StartTls { .. } => self.on_start_tls(answer),
+            Phase::Auth(exchange) => self.on_auth_reply(exchange, answer),
             Phase::Ready => self.on_transaction_reply(answer),
             Phase::Handshake { .. } | Phase::Ending(_) | Phase::Quit { .. } | Phase::Closed => {}
         }
@@ -501,6 +522,7 @@ impl Session {
             Phase::Hello { by, written: false } => self.write_hello(now, by, out),
             Phase::StartTls { written: false } => self.write_start_tls(now, out),
             Phase::Handshake { asked: false } => self.ask_for_tls(now),
+            Phase::Auth(exchange) if exchange.is_ours() => self.ask_for_auth(now, exchange),
             Phase::Quit { written: false } => self.write_quit(now, out),
             Phase::Ready => self.write_transactions(now, envelopes, out),
             Phase::Closed => Output::Close,
@@ -527,7 +549,7 @@ impl Session {
         let timeouts = &self.options.timeouts;
         let patience = match self.state() {
             State::Greeting => timeouts.greeting,
-            State::Hello => timeouts.hello,
+            State::Hello | State::Auth => timeouts.hello,
             State::StartTls | State::Handshake => timeouts.starttls,
             State::Reset | State::Mail => timeouts.mail,
             State::Rcpt => timeouts.rcpt,

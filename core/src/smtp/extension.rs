@@ -70,6 +70,8 @@ pub struct AuthMechanisms {
     pub cram_md5: bool,
     /// `SCRAM-SHA-256` (RFC 7677).
     pub scram_sha_256: bool,
+    /// `SCRAM-SHA-256-PLUS` (RFC 7677): over TLS only.
+    pub scram_sha_256_plus: bool,
     /// `XOAUTH2` or `OAUTHBEARER` (RFC 7628).
     pub oauth: bool,
 }
@@ -151,9 +153,26 @@ impl AuthMechanisms {
             self.cram_md5 = true;
         } else if is("SCRAM-SHA-256") {
             self.scram_sha_256 = true;
+        } else if is("SCRAM-SHA-256-PLUS") {
+            self.scram_sha_256_plus = true;
         } else if is("XOAUTH2") || is("OAUTHBEARER") {
             self.oauth = true;
         }
+    }
+
+    /// Whether the mechanism of this name, in any case, is among them.
+    pub fn has(&self, mechanism: &str) -> bool {
+        let mut one = Self::default();
+        one.offer(mechanism.as_bytes());
+        let both = [
+            self.plain & one.plain,
+            self.login & one.login,
+            self.cram_md5 & one.cram_md5,
+            self.scram_sha_256 & one.scram_sha_256,
+            self.scram_sha_256_plus & one.scram_sha_256_plus,
+            self.oauth & one.oauth,
+        ];
+        both.contains(&true)
     }
 
     /// Whether any mechanism is offered that the core knows.
@@ -204,7 +223,7 @@ mod tests {
             "DELIVERBY 240",
             "FUTURERELEASE 864000 2026-12-31T00:00:00Z",
             "LIMITS RCPTMAX=20 MAILMAX=5 RCPTDOMAINMAX=1",
-            "AUTH PLAIN LOGIN CRAM-MD5 SCRAM-SHA-256 XOAUTH2",
+            "AUTH PLAIN LOGIN CRAM-MD5 SCRAM-SHA-256 SCRAM-SHA-256-PLUS XOAUTH2",
         ]);
         let expected = Capabilities {
             pipelining: true,
@@ -227,11 +246,15 @@ mod tests {
                 login: true,
                 cram_md5: true,
                 scram_sha_256: true,
+                scram_sha_256_plus: true,
                 oauth: true,
             },
         };
         assert_eq!(peer, expected);
         assert!(peer.auth.any());
+        let some = of(&["AUTH SCRAM-SHA-256 LOGIN"]).auth;
+        assert!(some.has("scram-sha-256") && some.has("LOGIN"));
+        assert!(!some.has("SCRAM-SHA-256-PLUS") && !some.has("PLAIN") && !some.has("GSSAPI"));
     }
 
     #[test]

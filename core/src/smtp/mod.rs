@@ -9,6 +9,7 @@
 //! | [`xtext`] | the encodings of DSN parameters |
 //! | [`client`] | a delivery session |
 //! | [`server`] | a submission session |
+//! | [`sasl`] | who is at the other end: PLAIN, LOGIN, SCRAM-SHA-256 |
 //! | [`proxy`] | what a load balancer says before the session |
 //!
 //! Every wire file reads alike: the grammar with its clause, the type, `parse`, `emit` into the
@@ -22,6 +23,7 @@ pub mod extension;
 pub mod proxy;
 pub mod reply;
 pub(crate) mod rfc3339;
+pub mod sasl;
 pub mod server;
 pub mod xtext;
 

@@ -67,7 +67,7 @@ pub use event::{Event, Greeting, Input, Misuse, Output};
 pub use options::{BadName, EarlyTalker, Limits, Offer, Options, Timeouts};
 
 use crate::smtp::data::{BdatReader, Findings, Unstuffer};
-use crate::smtp::extension::{AuthMechanisms, Capabilities};
+use crate::smtp::extension::Capabilities;
 use crate::time::Instant;
 use answer::Answer;
 use core::borrow::Borrow;
@@ -336,11 +336,7 @@ impl<O: Borrow<Options>> Session<O> {
             future_release: offer.future_release,
             rcpt_max: offer.rcpt_max.then_some(limits.recipients),
             mail_max: (offer.mail_max && limits.transactions > 0).then_some(limits.transactions),
-            auth: if self.tls || !options.auth_needs_tls {
-                options.auth
-            } else {
-                AuthMechanisms::default()
-            },
+            auth: options.mechanisms(self.tls),
         }
     }
 

@@ -12,6 +12,7 @@
 //! | [`provider`] | which provider a site belongs to, and its limits |
 //! | [`retry`] | when to try again |
 //! | [`hosts`] | which hosts could not be reached of late |
+//! | [`logins`] | who fails to log in, and is slowed down or blocked |
 //! | [`wheel`], [`slab`] | timers and queues whose cost does not grow with what they hold |
 
 pub mod bucket;
@@ -20,6 +21,7 @@ pub mod gate;
 pub mod hosts;
 pub mod ids;
 pub mod lane;
+pub mod logins;
 pub mod pool;
 pub mod provider;
 pub mod retry;

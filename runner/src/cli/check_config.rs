@@ -3,9 +3,12 @@
 use std::io::Write;
 use std::path::PathBuf;
 
+use courser_core::smtp::sasl::Mechanism;
+
 use crate::config::{self, Config, DEFAULT_PATH, EXAMPLE, When};
 
 use super::{Failure, Outcome};
+use crate::login::Loaded;
 use crate::net::{clock, tls};
 use crate::sign::Keys;
 
@@ -40,8 +43,10 @@ pub fn run(args: Args, out: &mut dyn Write) -> Outcome {
     let certificates = tls::Certificates::load(&config.tls.certificates, now)?;
     tls::servers(&config, now)?;
     tls::Client::load(config.tls.ca_file.as_deref())?;
+    let logins = Loaded::load(&config, None)?;
     writeln!(out, "{}: right", args.file.display())?;
     summary(&config, out)?;
+    users(&config, &logins, out)?;
     signatures(&config, &keys, out)?;
     for one in &certificates.all {
         let (names, until) = (one.names.join(", "), When(one.not_after));
@@ -64,6 +69,46 @@ pub fn run(args: Args, out: &mut dyn Write) -> Outcome {
                 ""
             };
             writeln!(out, "{} = {value}{mark}", option.path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Who may log in, and what would keep him from it.
+fn users(config: &Config, logins: &Loaded, out: &mut dyn Write) -> std::io::Result<()> {
+    for listener in &config.listeners {
+        let Some(auth) = &listener.auth else { continue };
+        let Some(users) = logins.users(&auth.users) else {
+            continue;
+        };
+        let offered = users.mechanisms(&auth.mechanisms);
+        let names = Mechanism::BEST_FIRST
+            .into_iter()
+            .filter(|m| m.is_in(offered));
+        let names: Vec<&str> = names.map(Mechanism::name).collect();
+        let file = users.file().display();
+        writeln!(
+            out,
+            "  {} users of {file} may log in at listener {:?}, with {}",
+            users.iter().count(),
+            &*listener.name,
+            names.join(", ")
+        )?;
+        let bare: Vec<&str> = users.without_keys().map(|u| &*u.name).take(5).collect();
+        if offered.scram_sha_256 && !bare.is_empty() {
+            let who = bare.join(", ");
+            writeln!(
+                out,
+                "  warning: SCRAM is offered, which users without its keys can't use: {who}; \
+                 `courser user passwd --scram` makes keys, or leave `mechanisms` empty"
+            )?;
+        }
+        if !users.has_decoy() {
+            writeln!(
+                out,
+                "  warning: {file} has no `decoy`, so that the salts of made-up names change at \
+                 each start; `courser user add` writes one"
+            )?;
         }
     }
     Ok(())
@@ -130,7 +175,11 @@ fn summary(config: &Config, out: &mut dyn Write) -> std::io::Result<()> {
         writeln!(out, "  sends from {from} as {}", source.ehlo)?;
     }
     for route in &config.routes {
-        writeln!(out, "  {} goes to {}", route.domain, list(&route.to))?;
+        let to = list(&route.to);
+        match &route.auth {
+            Some(auth) => writeln!(out, "  {} goes to {to} as {}", route.domain, auth.user)?,
+            None => writeln!(out, "  {} goes to {to}", route.domain)?,
+        }
     }
     writeln!(out, "  keeps mail in {}", config.spool.dir.display())?;
     writeln!(out, "  writes events to {}", config.events.dir.display())?;

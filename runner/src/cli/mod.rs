@@ -29,12 +29,14 @@ pub mod serve;
 pub mod sink;
 pub mod status;
 pub mod tls;
+pub mod user;
 
 use std::io;
 use std::process::ExitCode;
 
 use crate::config::LoadError;
 use crate::control::ClientError;
+use crate::login::LoginFaults;
 use crate::net::tls::FileFault;
 use crate::sign::KeyFaults;
 
@@ -92,6 +94,15 @@ impl From<FileFault> for Failure {
         Self {
             code: 3,
             message: fault.to_string(),
+        }
+    }
+}
+
+impl From<LoginFaults> for Failure {
+    fn from(faults: LoginFaults) -> Self {
+        Self {
+            code: 3,
+            message: faults.to_string(),
         }
     }
 }

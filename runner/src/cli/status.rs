@@ -151,6 +151,20 @@ fn text(status: &Status, before: Option<&Status>, lanes: usize) -> String {
             render::bytes(gauges.spool_free_bytes)
         ),
     );
+    if let Some(logins) = &status.logins {
+        let blocked = (logins.blocked_addresses, logins.blocked_users);
+        line(
+            "logins",
+            format!(
+                "{} right, {} wrong, {} refused; blocked now: {} addresses, {} users",
+                n(logins.good),
+                n(logins.failed),
+                n(logins.refused),
+                n(blocked.0),
+                n(blocked.1)
+            ),
+        );
+    }
     if status.lanes.is_empty() {
         return text;
     }

@@ -14,9 +14,11 @@ use super::queue::unexpected;
 use super::{Failure, Outcome, render};
 use crate::config::{self, Config, DEFAULT_PATH};
 use crate::control::protocol::{Request, Response};
-use crate::net::{ring, tls};
+use crate::net::{clock, ring, tls};
 use crate::route::Router;
 use crate::route::dns::Dns;
+use crate::route::mta_sts::Policies;
+use crate::route::mta_sts::store::Store;
 use crate::serve::dns_config;
 use crate::session::probe::{Probed, Prober, Report};
 
@@ -79,7 +81,7 @@ pub fn run(args: Args, out: &mut dyn Write) -> Outcome {
         } => return report(&connect, domain, send, out),
     };
     let config = Arc::new(config::load(&config)?);
-    let client = tls::Client::load(config.tls.ca_file.as_deref())?;
+    let client = Arc::new(tls::Client::load(config.tls.ca_file.as_deref())?);
     let dns = dns_config(&config)?;
     let report = ring::run(async {
         let prober = Prober {
@@ -192,7 +194,8 @@ async fn plan_of(
         port,
         preference: 0,
     };
-    let router = Router::new(dns.clone(), options.clone(), config.clone());
+    let (policies, _) = Policies::load(Store::beside(&config.spool.dir), clock::wall());
+    let router = Router::new(dns.clone(), options.clone(), config.clone(), policies);
     let lookup = MxLookup::fixed(name, [fixed], options, 0);
     let plan = router.drive(lookup).await;
     plan.map_err(|error| Failure::new(error.text))
@@ -209,6 +212,17 @@ fn show(report: &Report, config: &Config, out: &mut dyn Write) -> std::io::Resul
         "{}: TLS is {} here; {dnssec}",
         report.domain, report.level
     )?;
+    if let Some(policy) = &report.mta_sts {
+        match &policy.trouble {
+            Some(trouble) => writeln!(out, "  MTA-STS: there should be a policy: {trouble}")?,
+            None => writeln!(
+                out,
+                "  MTA-STS: {} for {}",
+                policy.mode,
+                policy.mx.join(", ")
+            )?,
+        }
+    }
     if let Some(error) = &report.error {
         return writeln!(out, "  {error}");
     }

@@ -7,6 +7,7 @@ use courser_core::route::tls::Level;
 use courser_core::traffic::bucket::Rate;
 
 use super::egress::{name_of, names};
+use super::login::RouteAuth;
 use super::names::{DomainName, DomainPattern, Name, Network, Target, words};
 use super::tree::Section;
 
@@ -284,6 +285,8 @@ pub struct Route {
     pub tls: Option<Level>,
     /// Whether its hosts speak TLS from the first byte (RFC 8314 3), as on port 465.
     pub implicit_tls: bool,
+    /// Who we are to them; `None`: nobody.
+    pub auth: Option<RouteAuth>,
 }
 
 impl Route {
@@ -305,6 +308,7 @@ impl Route {
                 lmtp: s.get("lmtp", false),
                 tls: s.optional("tls"),
                 implicit_tls: s.get("implicit_tls", false),
+                auth: RouteAuth::read(s.section("auth")),
             };
             if route.implicit_tls && route.tls == Some(Level::Off) {
                 let what = "the route's hosts speak nothing but TLS";

@@ -8,6 +8,7 @@ use courser_core::traffic::bucket::Rate;
 
 use super::delivery::Route;
 use super::egress::{Pool, Stream};
+use super::login::ListenerAuth;
 use super::names::{DomainPattern, HostName, Name, Network, words};
 use super::tls::ListenerTls;
 use super::tree::Section;
@@ -36,6 +37,8 @@ pub struct Listener {
     pub hostname: HostName,
     /// Clients whose mail goes out to anyone. Never everybody.
     pub relay_networks: Vec<Network>,
+    /// Users whose mail goes out to anyone; `None`: nobody can log in.
+    pub auth: Option<ListenerAuth>,
     /// Domains of ours: anybody may send mail to them. It is checked, gets its
     /// Authentication-Results, and goes where a [`Route`] says.
     pub inbound_domains: Vec<DomainPattern>,
@@ -168,6 +171,7 @@ impl Listener {
             kind: s.get("kind", ListenerKind::Smtp),
             hostname: s.get("hostname", hostname.clone()),
             relay_networks: s.get("relay_networks", Network::loopback()),
+            auth: ListenerAuth::read(s.section("auth")),
             inbound_domains: s.get("inbound_domains", Vec::new()),
             proxy_protocol_from: s.get("proxy_protocol_from", Vec::new()),
             tag_headers: s.get("tag_headers", true),
@@ -262,6 +266,13 @@ impl Listener {
                      there is no option to allow everybody",
                 );
             }
+        }
+        if read.auth.as_ref().is_some_and(|a| a.required) && !read.inbound_domains.is_empty() {
+            s.wrong(
+                "inbound_domains",
+                "strangers can't log in, and auth.required lets nobody else hand in",
+                "take mail from strangers at another [[listener]]",
+            );
         }
         for (i, pattern) in read.inbound_domains.iter().enumerate() {
             if *pattern == DomainPattern::Any {

@@ -13,6 +13,7 @@ mod dns;
 mod egress;
 mod feedback;
 mod listener;
+mod login;
 mod names;
 mod problem;
 mod reload;
@@ -20,6 +21,7 @@ mod server;
 mod tls;
 mod tree;
 mod units;
+mod users;
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -35,6 +37,7 @@ pub use dns::{Dns, NameServer};
 pub use egress::{Alignment, Member, Pool, Priority, Retry, Source, Stream};
 pub use feedback::{Dsn, Rule};
 pub use listener::{Listener, ListenerKind};
+pub use login::{ListenerAuth, LoginLimits, RouteAuth, mechanisms};
 pub use names::{DomainName, DomainPattern, EmailAddress, Host, HostName, Name, Network, Target};
 pub use problem::{Problem, Problems};
 pub use reload::{Change, ReloadPlan, reload_plan};
@@ -42,6 +45,7 @@ pub use server::{Events, Limits, Log, LogFormat, LogLevel, SHARDS_MAX, Server, S
 pub use tls::{Certificate, DomainTls, ListenerTls, Tls, TlsReports, TlsVersion};
 pub use tree::Option_;
 pub use units::{ByteSize, Percent, parse_duration, show_duration};
+pub use users::{Hidden, USERS_MAX, UserEntry, UserName, UsersFile, parse_users};
 
 use tree::{Notes, Section};
 
@@ -72,6 +76,8 @@ pub struct Config {
     pub log: Log,
     /// `[[listener]]`
     pub listeners: Vec<Listener>,
+    /// `[logins]`
+    pub logins: LoginLimits,
     /// `[[source]]`
     pub sources: Vec<Source>,
     /// `[[pool]]`
@@ -154,6 +160,7 @@ impl Config {
             certificates: !tls.certificates.is_empty(),
         };
         let listeners = Listener::read_all(listeners, &there);
+        let logins = LoginLimits::read(root.section("logins"));
         let dkim = Dkim::read(root.section("dkim"));
         let delivery = Delivery::read(root.section("delivery"));
         let providers = Provider::read_all(root.sections("provider"), &delivery.limits);
@@ -171,6 +178,7 @@ impl Config {
             events,
             log,
             listeners,
+            logins,
             sources,
             pools,
             streams,
@@ -200,6 +208,14 @@ pub fn parse(text: &str, file: &str) -> Result<Config, Problems> {
 }
 
 fn read(text: &str, file: &str) -> Result<(Config, Notes), Problems> {
+    read_with(text, file, Config::read)
+}
+
+fn read_with<T>(
+    text: &str,
+    file: &str,
+    read: impl FnOnce(Section<'_, '_>) -> T,
+) -> Result<(T, Notes), Problems> {
     let (table, syntax) = DeTable::parse_recoverable(text);
     let notes = RefCell::new(Notes::default());
     if !syntax.is_empty() {
@@ -211,7 +227,7 @@ fn read(text: &str, file: &str) -> Result<(Config, Notes), Problems> {
         });
         return Err(Problems::new(file, list.collect()));
     }
-    let config = Config::read(Section::root(text, &notes, &table));
+    let config = read(Section::root(text, &notes, &table));
     let notes = notes.into_inner();
     if !notes.problems.is_empty() {
         return Err(Problems::new(file, notes.problems));

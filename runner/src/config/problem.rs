@@ -21,8 +21,8 @@ pub struct Problem {
     pub what: String,
     /// What would be right.
     pub right: String,
-    /// The line of the file, to show.
-    excerpt: String,
+    /// The line of the file, to show; `None`: it isn't for logs.
+    excerpt: Option<String>,
     /// Columns of the guilty text in `excerpt`, characters from 0.
     marked: Range<usize>,
 }
@@ -50,16 +50,29 @@ impl Problem {
             0
         };
         let marked_to = (to - cut).min(EXCERPT_CHARS_MAX);
+        let is_secret = is_secret(excerpt);
+        let shown = excerpt.chars().skip(cut).take(EXCERPT_CHARS_MAX);
         Self {
             path,
             line: text[..line_start].matches('\n').count() + 1,
             column: from + 1,
             what,
             right,
-            excerpt: excerpt.chars().skip(cut).take(EXCERPT_CHARS_MAX).collect(),
+            excerpt: (!is_secret).then(|| shown.collect()),
             marked: from - cut..marked_to.max(from - cut + 1),
         }
     }
+}
+
+/// Whether a line of TOML sets something that is called password or secret.
+fn is_secret(line: &str) -> bool {
+    let line = line.to_ascii_lowercase();
+    ["password", "passwd", "secret"].iter().any(|word| {
+        line.match_indices(word).any(|(at, _)| {
+            let rest = line[at + word.len()..].trim_start_matches(['"', '\'']);
+            rest.trim_start().starts_with('=')
+        })
+    })
 }
 
 /// The nearest character boundary at or before `at`.
@@ -89,6 +102,14 @@ impl Problems {
         }
     }
 
+    /// The same without the lines of the file, which are nobody's business.
+    pub(super) fn without_excerpts(mut self) -> Self {
+        for problem in &mut self.list {
+            problem.excerpt = None;
+        }
+        self
+    }
+
     /// The mistakes.
     pub fn list(&self) -> &[Problem] {
         &self.list
@@ -106,17 +127,16 @@ impl fmt::Display for Problems {
             writeln!(f, "{}", problem.what)?;
             let number = line.to_string();
             let margin = " ".repeat(number.len());
-            writeln!(
-                f,
-                "  {number} | {}",
-                problem.excerpt.replace(char::is_control, " ")
-            )?;
-            let marks = "^".repeat(problem.marked.len());
-            writeln!(
-                f,
-                "  {margin} | {}{marks}",
-                " ".repeat(problem.marked.start)
-            )?;
+            if let Some(excerpt) = &problem.excerpt {
+                let excerpt = excerpt.replace(char::is_control, " ");
+                writeln!(f, "  {number} | {excerpt}")?;
+                let marks = "^".repeat(problem.marked.len());
+                writeln!(
+                    f,
+                    "  {margin} | {}{marks}",
+                    " ".repeat(problem.marked.start)
+                )?;
+            }
             if !problem.right.is_empty() {
                 writeln!(f, "  {margin} = {}", problem.right)?;
             }
@@ -151,6 +171,21 @@ mod tests {
     fn shown(text: &str, span: Range<usize>) -> String {
         let problem = Problem::new(text, span, String::new(), "wrong".into(), String::new());
         Problems::new("x", vec![problem]).to_string()
+    }
+
+    #[test]
+    fn lines_with_passwords_are_not_shown() {
+        for line in [
+            "password = \"hunter2\"",
+            "auth = { user = \"u\", password=\"hunter2\" }",
+            "Password \t= 'hunter2'",
+            "\"password\" = 'hunter2'",
+            "client_secret = \"hunter2\"",
+        ] {
+            let text = shown(&format!("{line}\n"), 0..4);
+            assert_eq!(text, "x:1:1: wrong\n\n1 problem in x", "{line}");
+        }
+        assert!(shown("password_file = \"/x\"\n", 0..4).contains("password_file"));
     }
 
     #[test]

@@ -459,6 +459,10 @@ const MISTAKES: &[(&str, &str)] = &[
         "hostname = \"mail.example.org\"\n[[listener]]\naddress = [\"0.0.0.0:25\"]\ninbound_domains = [\"*\", \"bounces.example.org\", \"*.in.example.org\", \"*.at.example.org\", \"a.at.example.org\"]\n[[route]]\ndomain = \"*\"\nto = [\"a.example\"]\n[[route]]\ndomain = \"in.example.org\"\nto = [\"a.example\"]\n[[route]]\ndomain = \"*.at.example.org\"\nto = [\"a.example\"]\n",
     ),
     (
+        "logins",
+        "hostname = \"mail.example.org\"\n[[listener]]\naddress = [\"127.0.0.1:25\"]\ninbound_domains = [\"a.example\"]\nauth = { user = \"/etc/users\", required = true, mechanisms = [\"CRAM-MD5\"] }\n[logins]\ndelay = \"20s\"\nblock = \"1ms\"\nfailures_per_user = 0\n[[route]]\ndomain = \"a.example\"\nto = [\"b.example\"]\nauth = { user = \"\", password = \"hunter2\" }\n[[route]]\ndomain = \"c.example\"\nto = [\"b.example\"]\nauth = \"me\"\n",
+    ),
+    (
         "networks",
         "hostname = \"mail.example.org\"\n[[listener]]\naddress = [\"127.0.0.1:25\"]\nrelay_networks = [\"10.1.2.3/8\", \"10.0.0.0/33\", \"example.org\", 5, \"192.168.1\"]\n",
     ),

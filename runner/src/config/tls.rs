@@ -117,6 +117,8 @@ pub struct Tls {
     pub dane: bool,
     /// A host whose handshake failed gets mail in plaintext for so long, where that is allowed.
     pub retry_after: Duration,
+    /// Domains' own policies (RFC 8461) are looked up and obeyed.
+    pub mta_sts: bool,
     /// The server's certificates; the first one for clients that ask for no name.
     pub certificates: Vec<Certificate>,
     /// Levels of single domains.
@@ -141,6 +143,7 @@ impl Tls {
                 Duration::from_secs(3600),
                 Duration::from_secs(1)..=Duration::from_secs(7 * 86_400),
             ),
+            mta_sts: s.get("mta_sts", true),
             certificates: Vec::new(),
             domains: Vec::new(),
             report: TlsReports::read(s.section("report"), hostname, postmaster),
@@ -186,6 +189,11 @@ impl Tls {
             domains,
             ..read
         }
+    }
+
+    /// Whether a domain (lower case A-labels) is asked for a policy of its own: not where TLS is off.
+    pub fn asks_for_policy(&self, domain: &str) -> bool {
+        self.mta_sts && self.of_domain(domain).unwrap_or(self.level) != Level::Off
     }
 
     /// What is said of a domain (lower case A-labels): of itself, else of the closest above it.

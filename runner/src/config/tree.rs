@@ -207,6 +207,19 @@ impl<'a, 'i> Section<'a, 'i> {
         }
     }
 
+    /// The line of `key`, from 1; that of the section where it isn't set.
+    pub(super) fn line_of(&self, key: &str) -> usize {
+        let value = self.table.and_then(|t| t.get(key));
+        let at = value.map_or(self.span.start, |v| v.span().start);
+        let before = self.text.get(..at).unwrap_or(self.text);
+        before.matches('\n').count() + 1
+    }
+
+    /// `key` was looked at, so that [`Self::finish`] doesn't report it.
+    pub(super) fn known(&mut self, key: &'static str) {
+        self.known.push(key);
+    }
+
     /// Whether the file sets `key`.
     pub(super) fn has(&self, key: &str) -> bool {
         self.table.is_some_and(|t| t.contains_key(key))

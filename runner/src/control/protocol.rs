@@ -600,10 +600,29 @@ pub struct Status {
     pub totals: Totals,
     /// Now.
     pub gauges: Gauges,
+    /// Logins of submitters; `None`: nobody can log in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logins: Option<LoginCounts>,
     /// Every lane that has something to do, the fullest first.
     pub lanes: Vec<LaneRow>,
     /// What an operator should look at: no space, spool errors, corrupt records.
     pub warnings: Vec<String>,
+}
+
+/// What logins of submitters came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LoginCounts {
+    /// Right, since the start.
+    pub good: u64,
+    /// Wrong, since the start.
+    pub failed: u64,
+    /// Not looked at because of a block, since the start.
+    pub refused: u64,
+    /// Addresses that are blocked now (of IPv6, each /64).
+    pub blocked_addresses: u64,
+    /// Users that are blocked now.
+    pub blocked_users: u64,
 }
 
 /// Counts since the start.

@@ -23,6 +23,9 @@ pub struct Line<'a> {
     /// What the answer was taken to mean.
     #[serde(borrow, default)]
     pub class: Cow<'a, str>,
+    /// How the session was encrypted, if it was.
+    #[serde(default)]
+    pub tls: serde_json::Value,
     /// Since the message was received, ms.
     #[serde(default)]
     pub queued_ms: u64,

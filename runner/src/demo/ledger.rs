@@ -39,6 +39,8 @@ pub struct Tally {
     pub recipients: u64,
     /// Delivered.
     pub delivered: u64,
+    /// Of them, over TLS.
+    pub encrypted: u64,
     /// Bounced, and why.
     pub bounced: ByClass,
     /// Expired, and for what they had waited.
@@ -165,7 +167,14 @@ impl Ledger {
     /// Takes an event.
     pub fn apply(&mut self, line: &Line<'_>) {
         match &*line.kind {
-            "delivered" => self.end(line, State::Delivered),
+            "delivered" => {
+                if !line.tls.is_null()
+                    && let Some(i) = self.world.recipient(&line.recipient)
+                {
+                    self.tallies[self.world.home(i)].encrypted += 1;
+                }
+                self.end(line, State::Delivered)
+            }
             "bounced" => self.end(line, State::Bounced),
             "expired" => self.end(line, State::Expired),
             "suppressed" => self.end(line, State::Suppressed),

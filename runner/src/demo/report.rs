@@ -79,6 +79,7 @@ impl Report<'_> {
             "provider",
             "recipients",
             "delivered",
+            "over TLS",
             "bounced",
             "expired",
             "deferrals",
@@ -100,7 +101,7 @@ impl Report<'_> {
             add(&mut all, tally);
         }
         table.add_row(row("together", &all, connections, ""));
-        for column in 1..=6 {
+        for column in 1..=7 {
             if let Some(column) = table.column_mut(column) {
                 column.set_cell_alignment(CellAlignment::Right);
             }
@@ -315,6 +316,7 @@ impl Report<'_> {
 fn add(all: &mut Tally, tally: &Tally) {
     all.recipients += tally.recipients;
     all.delivered += tally.delivered;
+    all.encrypted += tally.encrypted;
     all.suppressed += tally.suppressed;
     let pairs = [
         (&mut all.bounced, &tally.bounced),
@@ -328,11 +330,12 @@ fn add(all: &mut Tally, tally: &Tally) {
     }
 }
 
-fn row(name: &str, tally: &Tally, connections: u64, manners: &str) -> [String; 8] {
+fn row(name: &str, tally: &Tally, connections: u64, manners: &str) -> [String; 9] {
     [
         name.to_owned(),
         grouped(tally.recipients),
         grouped(tally.delivered),
+        grouped(tally.encrypted),
         grouped(sum(&tally.bounced)),
         grouped(sum(&tally.expired)),
         grouped(sum(&tally.deferrals)),

@@ -279,7 +279,9 @@ impl<'s> Transfer<'s> {
                 }
                 Output::Event(event) => self.note(event),
                 Output::Wait(_) => return true,
-                Output::Close | Output::StartTls | Output::BufferTooSmall => return false,
+                Output::Close | Output::StartTls | Output::SendAuth(_) | Output::BufferTooSmall => {
+                    return false;
+                }
             }
         }
     }

@@ -382,6 +382,11 @@ fn providers() -> Vec<Provider> {
         provider("nowhere", 5, "doesn't exist", "", plain()),
     ];
     for provider in &mut all {
+        // Those who know better, as most do.
+        if let Some(behaviour) = &mut provider.behaviour {
+            behaviour.starttls =
+                ["bigmail", "outward", "greyhound", "campus", "spare"].contains(&provider.name);
+        }
         match provider.name {
             "spare" => provider.naming = Naming::DeadFirst,
             "plainold" => provider.naming = Naming::Implicit,

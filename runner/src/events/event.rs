@@ -94,12 +94,18 @@ pub enum EventKind {
     Dsn(Box<Dsn>),
     /// Intake refused a command or a message.
     Refused(Box<Refused>),
+    /// Somebody could not log in.
+    AuthFailed(Box<AuthFailed>),
+    /// So many could not that no login is looked at for a time.
+    AuthBlocked(Box<AuthBlocked>),
     /// A lane was slowed down or stopped for a time.
     Throttled(Box<Throttled>),
     /// A delivery session ended, or could not begin.
     Connection(Box<Connection>),
     /// There is no TLS with a host that should have it.
     TlsFailed(Box<TlsFailed>),
+    /// A domain says how much TLS its mail wants, or no longer does (MTA-STS, RFC 8461).
+    TlsPolicy(Box<TlsPolicy>),
     /// A report about TLS with its hosts was sent to a domain, or was not (RFC 8460).
     TlsReport(Box<TlsReport>),
     /// The spool takes no messages, or takes them again.
@@ -304,6 +310,55 @@ pub struct TlsFailed {
     pub cause: String,
     /// Mail goes to the host in plaintext now.
     pub plaintext: bool,
+}
+
+/// Something is to be said about the policy by which a domain says how much TLS its mail wants.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsPolicy {
+    /// The domain.
+    pub domain: String,
+    /// `new`: it had none before. `changed`: it had another one. `expired`: it could not be fetched
+    /// again in time. `fetch-failed`: there should be one, or a newer one, that can't be had now.
+    /// `not-allowed`: it doesn't allow hosts that the domain's MX records name.
+    pub what: Cow<'static, str>,
+    /// The mode of the policy in force, or that was: `enforce`, `testing`, `none`. Empty: there is
+    /// none.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub mode: Cow<'static, str>,
+    /// The hosts that it allows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mx: Vec<String>,
+    /// How long it holds, seconds; left out where it isn't about the policy itself.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub max_age_s: u64,
+    /// Hosts that it doesn't allow.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
+    /// Why it can't be fetched: a result type of RFC 8460 4.3.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub result: Cow<'static, str>,
+    /// What that means, or why it is so, in words.
+    pub cause: String,
+}
+
+impl TlsPolicy {
+    /// Says it in the log.
+    pub fn log(&self) {
+        let (domain, what, mode, cause) = (&self.domain, &self.what, &self.mode, &self.cause);
+        match &**what {
+            "new" | "changed" => tracing::info!(%domain, %mode, "MTA-STS policy {what}: {cause}"),
+            _ => tracing::warn!(%domain, %mode, "MTA-STS policy {what}: {cause}"),
+        }
+    }
+
+    fn heap(&self) -> usize {
+        let lists = self
+            .mx
+            .iter()
+            .chain(&self.hosts)
+            .map(|text| text.len() + 24);
+        self.domain.len() + self.cause.len() + self.result.len() + lists.sum::<usize>()
+    }
 }
 
 /// A domain was told what came of TLS with its hosts in a day, or was not.
@@ -511,6 +566,33 @@ pub struct Refused {
     pub cause: String,
 }
 
+/// Somebody could not log in. A name that no user has isn't written down: people type passwords
+/// there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthFailed {
+    /// Who tried; `client_user` only where there is such a user.
+    #[serde(flatten)]
+    pub client: Client,
+    /// The mechanism.
+    pub mechanism: Cow<'static, str>,
+    /// What was wrong, for the operator: the client heard less.
+    pub cause: String,
+}
+
+/// No login is looked at for a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthBlocked {
+    /// Whose failure was the last.
+    #[serde(flatten)]
+    pub client: Client,
+    /// What is blocked: `address` (of IPv6, its /64), or `user`.
+    pub blocked: Cow<'static, str>,
+    /// Until when.
+    pub until: Time,
+    /// Why.
+    pub cause: Cow<'static, str>,
+}
+
 /// A lane was slowed down or stopped.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Throttled {
@@ -647,6 +729,8 @@ impl Event {
                     + reply(&e.reply)
                     + e.cause.len()
             }
+            EventKind::AuthFailed(e) => size_of::<AuthFailed>() + client(&e.client) + e.cause.len(),
+            EventKind::AuthBlocked(e) => size_of::<AuthBlocked>() + client(&e.client),
             EventKind::Throttled(e) => {
                 size_of::<Throttled>()
                     + lane(&e.lane)
@@ -662,6 +746,7 @@ impl Event {
             EventKind::TlsFailed(e) => {
                 size_of::<TlsFailed>() + lane(&e.lane) + e.peer.peer_host.len() + e.cause.len()
             }
+            EventKind::TlsPolicy(e) => size_of::<TlsPolicy>() + e.heap(),
             EventKind::TlsReport(e) => {
                 let texts = [&e.domain, &e.to, &e.report, &e.cause];
                 size_of::<TlsReport>() + texts.iter().map(|text| text.len()).sum::<usize>()

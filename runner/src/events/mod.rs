@@ -43,9 +43,9 @@ mod files;
 pub mod log;
 
 pub use event::{
-    Client, Connection, Damage, Delivery, DeliveryEvent, Dsn, Event, EventKind, Lane, Message,
-    Peer, Received, Refused, Reply, Throttled, Time, Timing, Tls, TlsFailed,
-    TlsReport, Verdict,
+    AuthBlocked, AuthFailed, Client, Connection, Damage, Delivery, DeliveryEvent, Dsn, Event,
+    EventKind, Lane, Message, Peer, Received, Refused, Reply, Throttled, Time, Timing, Tls,
+    TlsFailed, TlsPolicy, TlsReport, Verdict,
 };
 pub use log::{
     EVENT_BLOCK_MS, EventLog, EventSink, EventStatus, GATHER_MS, Options, RETRY_MS_MAX,

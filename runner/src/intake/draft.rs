@@ -16,6 +16,7 @@ use courser_core::time::Wall;
 
 use crate::config::{Alignment, Config, Listener};
 use crate::control::MessageId;
+use crate::login::User;
 use crate::net::tls::Facts;
 use crate::sign::Keys;
 use crate::sign::alignment::Claim;
@@ -50,6 +51,8 @@ pub struct Origin {
     pub trusted: bool,
     /// Its TLS.
     pub tls: Option<Facts>,
+    /// Who logged in.
+    pub user: Option<Arc<User>>,
 }
 
 /// A message that is not complete.
@@ -161,6 +164,11 @@ impl Draft {
             }),
             client: Some(origin.client),
             helo: origin.helo.clone(),
+            user: origin
+                .user
+                .as_ref()
+                .map(|u| u.name.to_string())
+                .unwrap_or_default(),
             ..EnvelopeFields::default()
         };
         Self {
@@ -330,6 +338,12 @@ impl Draft {
             );
             return Err(Flaw::new(554, (5, 4, 6), text));
         }
+        if let Some(user) = &origin.user {
+            user.from.may_write(header).map_err(|e| {
+                let text = format!("{e}: {} may not use it in From", user.name);
+                Flaw::new(550, (5, 7, 1), text)
+            })?;
+        }
         let mut cuts: Vec<(usize, usize)> = Vec::new();
         let mut tags: [Option<String>; TAG_FIELDS.len()] = Default::default();
         let mut at = self.room;
@@ -470,7 +484,11 @@ impl Draft {
             None => listener.pool,
         };
         let fields = &mut self.fields;
-        fields.tenant = tenant.unwrap_or_else(|| listener.tenant.to_string());
+        let users = origin.user.as_ref().and_then(|u| u.tenant.as_ref());
+        fields.tenant = match users {
+            Some(tenant) => tenant.to_string(),
+            None => tenant.unwrap_or_else(|| listener.tenant.to_string()),
+        };
         fields.campaign =
             campaign.unwrap_or_else(|| listener.campaign.as_deref().unwrap_or_default().to_owned());
         fields.tags = more.unwrap_or_default();
@@ -517,6 +535,7 @@ mod tests {
             helo: "client.example".to_owned(),
             with: With::default(),
             trusted,
+            user: None,
         }
     }
 
@@ -571,6 +590,54 @@ mod tests {
         let (content, fields) = finish(message, false).unwrap();
         assert_eq!(content, b"\r\nhello\r\n");
         assert_eq!(fields.tenant, "default");
+    }
+
+    fn user(more: &str) -> Arc<User> {
+        let hash = crate::login::hash::Hash::scram(b"sesame", 4096).unwrap();
+        let text = format!("[[user]]\nname = \"ann\"\nhash = \"{}\"\n{more}", *hash);
+        let users = crate::login::Users::parse(&text, std::path::Path::new("users"), None);
+        users.unwrap().get("ann").unwrap().clone()
+    }
+
+    fn finish_as(user: Arc<User>, message: &str) -> Result<EnvelopeFields, Flaw> {
+        let config = config();
+        let origin = Origin {
+            user: Some(user),
+            ..origin(true)
+        };
+        let sender = ReversePath::parse("a@b.example").unwrap();
+        let mut draft = Draft::new(7, &sender, &MailParams::default(), &origin, 0);
+        draft.begin_content(None, "mail.example.org", &origin, &Arc::default());
+        draft.push(message.as_bytes());
+        draft.finish(&config, &config.listeners[0], &origin)?;
+        Ok(draft.fields)
+    }
+
+    #[test]
+    fn a_user_is_who_he_is() {
+        let message = "X-Courser-Tenant: other\r\nFrom: a@shop.example\r\n\r\n";
+        let bound = user("from = [\"shop.example\"]\ntenant = \"shop\"\n");
+        let fields = finish_as(bound.clone(), message).unwrap();
+        assert_eq!((&*fields.tenant, &*fields.user), ("shop", "ann"));
+        // Without a tenant he is as free as others whose mail is relayed.
+        let free = finish_as(user("from = [\"*\"]\n"), message).unwrap();
+        assert_eq!(free.tenant, "other");
+        for (from, words) in [
+            (
+                "From: ceo@bank.example",
+                "you may not send as ceo@bank.example: ann may not",
+            ),
+            ("From: a@shop.example, ceo@bank.example", "ceo@bank.example"),
+            ("To: a@shop.example", "there is no From field"),
+            (
+                "From: a@shop.example\r\nFrom: ceo@bank.example",
+                "several From fields",
+            ),
+        ] {
+            let flaw = finish_as(bound.clone(), &format!("{from}\r\n\r\n")).unwrap_err();
+            assert_eq!((flaw.code, flaw.enhanced), (550, (5, 7, 1)), "{from}");
+            assert!(flaw.text.contains(words), "{}", flaw.text);
+        }
     }
 
     #[test]

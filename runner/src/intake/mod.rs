@@ -3,7 +3,7 @@
 //! | file | does |
 //! |---|---|
 //! | [`clients`] | what one client address may take |
-//! | [`smtp`] | one SMTP or LMTP session |
+//! | [`smtp`] | one SMTP or LMTP session, and who logs in there |
 //! | [`draft`] | a message while it comes in |
 //! | [`inbound`] | mail from strangers: SPF, DKIM, ARC, DMARC, Authentication-Results |
 //! | [`accept`] | the 250: on disk and synced first |

@@ -2,7 +2,9 @@
 //!
 //! The machine says what the client wants; this file answers from the configuration, the spool
 //! and the queue, collects the body, and lets [`accept`](super::accept) make it durable before
-//! the 250 goes out.
+//! the 250 goes out. [`login`] answers AUTH.
+
+mod login;
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -17,6 +19,8 @@ use courser_core::smtp::command::{FutureRelease, MailParams, RcptParams};
 use courser_core::smtp::proxy::{self, Parsed};
 use courser_core::smtp::reply::{EnhancedCode, Reply, ReplyCode};
 use courser_core::smtp::server::{self, Event, Greeting, Input, Output, Session};
+use courser_core::time::Instant;
+use zeroize::Zeroize;
 
 use super::accept;
 use super::clients::{Admission, Clients};
@@ -25,6 +29,7 @@ use super::inbound::{self, Arrival};
 use crate::config::{Alignment, Config, Listener, ListenerKind, ListenerTls};
 use crate::control::MessageId;
 use crate::events::{self, Client, Refused};
+use crate::login::Loaded;
 use crate::net::tcp::{Listener as Socket, Stream};
 use crate::net::tls::{self, Conn, Fault, Receive};
 use crate::net::{clock, ring};
@@ -71,15 +76,17 @@ pub struct Terms {
 }
 
 impl Entrance {
-    /// An entrance for `listener`, which is one of `config`'s.
+    /// An entrance for `listener`, which is one of `config`'s; `loaded` has its users, and `tls` what
+    /// it needs for TLS.
     pub fn new(
         config: Arc<Config>,
         listener: Listener,
-        tls: Option<Arc<tls::Server>>,
         clients: Arc<Clients>,
+        loaded: &Loaded,
+        tls: Option<Arc<tls::Server>>,
     ) -> Self {
         Self {
-            terms: RwLock::new(Arc::new(Terms::new(config, listener, tls))),
+            terms: RwLock::new(Arc::new(Terms::new(config, listener, loaded, tls))),
             clients,
         }
     }
@@ -93,14 +100,25 @@ impl Entrance {
     }
 
     /// Another configuration for sessions that begin from now on.
-    pub fn reload(&self, config: Arc<Config>, listener: Listener, tls: Option<Arc<tls::Server>>) {
+    pub fn reload(
+        &self,
+        config: Arc<Config>,
+        listener: Listener,
+        loaded: &Loaded,
+        tls: Option<Arc<tls::Server>>,
+    ) {
         *self.terms.write().unwrap_or_else(PoisonError::into_inner) =
-            Arc::new(Terms::new(config, listener, tls));
+            Arc::new(Terms::new(config, listener, loaded, tls));
     }
 }
 
 impl Terms {
-    fn new(config: Arc<Config>, listener: Listener, tls: Option<Arc<tls::Server>>) -> Self {
+    fn new(
+        config: Arc<Config>,
+        listener: Listener,
+        loaded: &Loaded,
+        tls: Option<Arc<tls::Server>>,
+    ) -> Self {
         let mut options = server::Options::new(&listener.hostname)
             .expect("a checked host name can stand in a greeting");
         options.lmtp = listener.kind == ListenerKind::Lmtp;
@@ -112,6 +130,13 @@ impl Terms {
         options.offer.starttls = tls.is_some() && listener.tls == ListenerTls::StartTls;
         options.require_tls = listener.require_tls;
         options.offer.requiretls = tls.is_some();
+        if let Some(auth) = &listener.auth
+            && let Some(users) = loaded.users(&auth.users)
+        {
+            options.auth = users.mechanisms(&auth.mechanisms);
+            options.auth_needs_tls = !auth.without_tls;
+            options.require_auth = auth.required;
+        }
         options.greeting_delay = listener.greeting_delay;
         if !listener.greeting_delay.is_zero() {
             options.early_talker = server::EarlyTalker::Refuse;
@@ -182,9 +207,11 @@ async fn visit(shard: Rc<Shard>, entrance: Arc<Entrance>, stream: Stream) {
             },
             trusted: terms.listener.relays_for(client),
             tls: None,
+            user: None,
         },
         machine: Session::new(clock::now(), SharedTerms(terms.clone())),
         admission: None,
+        attempt: None,
         draft: None,
         committed: None,
         held: 0,
@@ -301,6 +328,7 @@ struct Visitor {
     machine: Session<SharedTerms>,
     origin: Origin,
     admission: Option<Admission>,
+    attempt: Option<login::Attempt>,
     draft: Option<Draft>,
     /// In LMTP the answer to the first recipient's end of data is the answer to all.
     committed: Option<Result<String, Flaw>>,
@@ -321,6 +349,7 @@ struct SharedTerms(Arc<Terms>);
 enum Next {
     Go,
     Commit,
+    Login,
 }
 
 fn reply(code: u16, enhanced: (u8, u16, u16), text: &str) -> Reply<'_> {
@@ -358,6 +387,15 @@ impl Visitor {
                             break;
                         }
                         self.commit().await;
+                    }
+                    Next::Login => {
+                        // A password may have stood there.
+                        input[..read_to].zeroize();
+                        if !self.say(&mut said).await {
+                            break;
+                        }
+                        // In a box: few sessions are at it at a time, and all would have room for it.
+                        Box::pin(self.look_at_login()).await;
                     }
                 },
                 Output::StartTls => {
@@ -515,7 +553,12 @@ impl Visitor {
         Client {
             client_address: Some(self.origin.client),
             client_helo: self.origin.helo.clone(),
-            client_user: String::new(),
+            client_user: self
+                .origin
+                .user
+                .as_ref()
+                .map(|u| u.name.to_string())
+                .unwrap_or_default(),
             client_tls: self.origin.tls.as_ref().map(Into::into),
             listener: self.terms.listener.name.to_string(),
         }
@@ -542,6 +585,12 @@ impl Visitor {
             Event::Hello { greeting, name } => {
                 name.clone_into(&mut self.origin.helo);
                 self.origin.with.extended = greeting != Greeting::Helo;
+                if !self.machine.is_authenticated() {
+                    // RFC 3207 4.2: who it was before TLS counts no more.
+                    self.origin.user = None;
+                    self.origin.with.auth = false;
+                    self.origin.trusted = self.terms.listener.relays_for(self.origin.client);
+                }
                 self.answer(Input::Accept);
             }
             Event::Mail(sender, params) => self.mail(sender, params),
@@ -551,9 +600,16 @@ impl Visitor {
             Event::BodyEnd { recipient: 0, .. } => return Next::Commit,
             Event::BodyEnd { .. } => self.answer_commit(),
             Event::Reset => self.drop_draft(),
-            Event::EarlyTalker | Event::Quit | Event::AuthCancelled => {}
-            // Not offered, so the machine refuses it by itself.
-            Event::Auth { .. } | Event::AuthResponse(_) => self.answer(Input::AuthFailed),
+            Event::EarlyTalker | Event::Quit => {}
+            Event::Auth { mechanism, initial } => {
+                self.begin_login(mechanism, initial);
+                return Next::Login;
+            }
+            Event::AuthResponse(text) => {
+                self.go_on_with_login(text);
+                return Next::Login;
+            }
+            Event::AuthCancelled => self.attempt = None,
         }
         Next::Go
     }
@@ -576,6 +632,9 @@ impl Visitor {
             let text = "HOLDUNTIL is later than offered";
             return self.refuse("mail", reply(501, (5, 5, 4), text), None);
         }
+        if let Err(flaw) = self.may_send_as(&sender, now) {
+            return self.refuse("mail", reply(flaw.code, flaw.enhanced, &flaw.text), None);
+        }
         self.drop_draft();
         let id = self.shard.spool().next_id();
         self.draft = Some(Draft::new(
@@ -588,17 +647,44 @@ impl Visitor {
         self.answer(Input::Accept);
     }
 
+    /// Whether the user who logged in may send another message, from this sender.
+    fn may_send_as(&mut self, sender: &ReversePath<'_>, now: Instant) -> Result<(), Flaw> {
+        let flaw = |code, enhanced, text| Flaw {
+            code,
+            enhanced,
+            text,
+        };
+        let user = self.refresh_user().map_err(|()| {
+            let text = "Authentication required: your user is not here any more";
+            flaw(530, (5, 7, 0), text.to_owned())
+        })?;
+        let Some(user) = user else { return Ok(()) };
+        user.mail_from.may_be(sender).map_err(|e| {
+            let text = format!("{e}: {} may not use it in MAIL FROM", user.name);
+            flaw(550, (5, 7, 1), text)
+        })?;
+        user.message(now).map_err(|next| {
+            let wait = login::in_words(next.since(now));
+            let text = format!("You have sent as much as you may, try again in {wait}");
+            flaw(451, (4, 7, 1), text)
+        })
+    }
+
     fn rcpt(&mut self, mailbox: Mailbox<'_>, params: RcptParams<'_>) {
         let listener = &self.terms.listener;
         let is_ours = || listener.takes_in(&Queue::domain(&mailbox.to_string()));
         let may = self.origin.trusted || (mailbox.domain().is_some() && is_ours());
         if !may {
-            let text = "Relaying denied: your address is not in the listener's relay_networks";
-            return self.refuse(
-                "rcpt",
-                reply(550, (5, 7, 1), text),
-                Some(mailbox.to_string()),
-            );
+            let refusal = match self.machine.options().offers_auth() {
+                // RFC 4954 6.
+                true => reply(530, (5, 7, 0), "Authentication required to send there"),
+                false => {
+                    let text =
+                        "Relaying denied: your address is not in the listener's relay_networks";
+                    reply(550, (5, 7, 1), text)
+                }
+            };
+            return self.refuse("rcpt", refusal, Some(mailbox.to_string()));
         }
         let address = match mailbox.domain() {
             Some(_) => mailbox.to_string(),

@@ -2,6 +2,7 @@
 //!
 //! | file | gives |
 //! |---|---|
+//! | [`https`] | a request by HTTPS, on the control plane |
 //! | [`clock`] | the monotonic and the civil clock, and seeds |
 //! | [`ring`] | one thread's io_uring runtime and its tasks |
 //! | [`op`] | single operations on a descriptor: connect, receive, send, accept |
@@ -15,6 +16,7 @@
 //! [`tcp::Stream::abort`], which makes every pending operation complete.
 
 pub mod clock;
+pub mod https;
 pub mod op;
 pub mod path;
 pub mod ring;

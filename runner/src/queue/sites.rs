@@ -1,6 +1,7 @@
 //! Sites and gates: where lanes lead, and whose limits they are under.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use courser_core::route::tls::{Demand, Level};
@@ -9,7 +10,9 @@ use courser_core::traffic::scheduler::{GateId, Limits, SiteId};
 
 use super::providers::Providers;
 use crate::config::Config;
+use crate::net::clock;
 use crate::route::Routed;
+use crate::route::mta_sts::SitePolicies;
 
 /// A site as this shard knows it.
 #[derive(Clone)]
@@ -26,8 +29,12 @@ pub struct Site {
     pub tls: Option<Level>,
     /// What its mail itself asks for.
     pub demand: Demand,
+    /// The policies of the domains whose mail goes there.
+    pub sts: Rc<SitePolicies>,
     /// TLS from the first byte.
     pub implicit_tls: bool,
+    /// The route whose user and password we have there.
+    pub login: Option<Arc<str>>,
     /// Whose limits it is under.
     pub gate: GateId,
 }
@@ -42,14 +49,23 @@ pub struct Learned {
     pub limits: Option<Limits>,
 }
 
-/// What makes two domains' sites one: mail for both may go over one connection.
-type Key = (SiteKey, Option<Arc<str>>, bool, Option<Level>, Demand, bool);
-
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Gate {
     Provider(Arc<str>),
     Site(SiteKey),
 }
+
+/// What makes two domains' sites one, so that mail for both may go over one connection: hosts,
+/// provider, LMTP, TLS, and who we are there. Mail of one user never goes over a connection of another.
+type Key = (
+    SiteKey,
+    Option<Arc<str>>,
+    bool,
+    Option<Level>,
+    Demand,
+    bool,
+    Option<Arc<str>>,
+);
 
 /// Sites and gates of one shard, by number. They are few compared with deliveries (a site for each
 /// set of MX hosts), and their numbers stand for the same ones as long as the server runs.
@@ -100,26 +116,33 @@ impl Sites {
         let provider = provider.map(|p| p.name.clone());
         let next = self.gates.len() as u32;
         let gate = GateId(*self.gates.entry(gate_key).or_insert(next));
-        let site = Site {
-            plan: routed.plan.clone(),
-            name: short_name(&routed.plan),
-            provider: provider.clone(),
-            lmtp: routed.lmtp,
-            tls,
-            demand,
-            implicit_tls: routed.implicit_tls,
-            gate,
-        };
         let key = (
             routed.plan.site,
-            provider,
+            provider.clone(),
             routed.lmtp,
             tls,
             demand,
             routed.implicit_tls,
+            routed.login.clone(),
         );
-        let number = match self.by_key.get(&key) {
-            Some(&number) => {
+        let known = self.by_key.get(&key).copied();
+        let known_site = known.and_then(|number| self.sites.get(number as usize));
+        let sts = known_site.map_or_else(Rc::default, |site| site.sts.clone());
+        sts.note(domain, routed.sts.as_ref(), clock::wall());
+        let site = Site {
+            plan: routed.plan.clone(),
+            name: short_name(&routed.plan),
+            provider,
+            lmtp: routed.lmtp,
+            tls,
+            demand,
+            sts,
+            login: routed.login.clone(),
+            implicit_tls: routed.implicit_tls,
+            gate,
+        };
+        let number = match known {
+            Some(number) => {
                 self.sites[number as usize] = site;
                 number
             }

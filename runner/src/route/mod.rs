@@ -1,17 +1,20 @@
 //! Due → Plan: where the mail of a domain goes now.
 //!
-//! [`Router::route`] asks the configuration's routes first, then DNS through [`dns`]. The rules
-//! are [`courser_core::route`]'s; this drives them.
+//! [`Router::route`] asks the configuration's routes first, then DNS through [`dns`], and then the
+//! domain's own policy through [`mta_sts`]. The rules are [`courser_core::route`]'s; this drives them.
 
 pub mod dns;
+pub mod mta_sts;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use courser_core::dns::{Name, Question};
+use courser_core::dns::{Name, Outcome, Question};
 use courser_core::limits::MX_HOSTS_MAX;
 use courser_core::mail::address::Domain;
+use courser_core::route::mta_sts::{Applied, question};
 use courser_core::route::tls::{Demand, Level};
 use courser_core::route::{
     FamilyOrder, Fault, FixedHost, MxLookup, Options, Plan, RouteError, Step,
@@ -19,6 +22,7 @@ use courser_core::route::{
 use courser_core::smtp::reply::EnhancedCode;
 
 use self::dns::Dns;
+use self::mta_sts::Policies;
 use crate::config::{AddressFamily, Config, Host, Route};
 use crate::net::clock;
 
@@ -29,10 +33,14 @@ pub struct Routed {
     pub plan: Arc<Plan>,
     /// They speak LMTP.
     pub lmtp: bool,
-    /// How much TLS the configuration wants for the domain or its route.
+    /// How much TLS the configuration wants for the domain or its route, or the domain itself.
     pub tls: Option<Level>,
+    /// The domain's own policy, to enforce or to test.
+    pub sts: Option<Arc<Applied>>,
     /// They speak TLS from the first byte.
     pub implicit_tls: bool,
+    /// The route whose user and password we have there.
+    pub login: Option<Arc<str>>,
 }
 
 /// The options of the core's rules, from the configuration; `own_addresses` are those that the
@@ -74,15 +82,22 @@ pub struct Router {
     dns: Rc<Dns>,
     options: Arc<Options>,
     config: Arc<Config>,
+    policies: Arc<Policies>,
 }
 
 impl Router {
     /// A router over `dns`.
-    pub fn new(dns: Rc<Dns>, options: Arc<Options>, config: Arc<Config>) -> Self {
+    pub fn new(
+        dns: Rc<Dns>,
+        options: Arc<Options>,
+        config: Arc<Config>,
+        policies: Arc<Policies>,
+    ) -> Self {
         Self {
             dns,
             options,
             config,
+            policies,
         }
     }
 
@@ -96,8 +111,8 @@ impl Router {
         demand: &Demand,
         seed: u64,
     ) -> Result<Routed, RouteError> {
-        let ascii = Name::from_domain(domain).map(|n| n.as_str().to_owned());
-        let key = ascii.as_deref().unwrap_or(domain);
+        let name = Name::from_domain(domain);
+        let key = name.as_ref().map_or(domain, |name| name.as_str());
         let of_domain = self.config.tls.of_domain(key);
         let Some(route) = self.config.route_for(key) else {
             let lookup = match Domain::parse(domain) {
@@ -105,15 +120,23 @@ impl Router {
                 // Says in its own words that it is no domain.
                 Err(_) => MxLookup::new(Domain::Name(domain), self.options.clone(), seed),
             };
-            let plan = self.drive(lookup).await?;
-            if demand.required && !plan.secure {
+            let mut plan = self.drive(lookup).await?;
+            let asks = self.config.tls.asks_for_policy(key) && !demand.optional;
+            let sts = match &name {
+                Ok(name) if name.is_hostname() && asks => self.policy(name, &mut plan).await?,
+                _ => None,
+            };
+            let enforced = sts.as_ref().and_then(|sts| sts.level());
+            if demand.required && !plan.secure && enforced.is_none() {
                 return Err(RouteError::insecure(domain));
             }
             return Ok(Routed {
                 plan: Arc::new(plan),
                 lmtp: false,
-                tls: of_domain,
+                tls: of_domain.max(enforced),
+                sts,
                 implicit_tls: false,
+                login: None,
             });
         };
         let plan = if route.mx {
@@ -124,9 +147,82 @@ impl Router {
         Ok(Routed {
             plan: Arc::new(plan),
             lmtp: route.lmtp,
-            tls: of_domain.max(route.tls),
+            // A password is not for whoever answers there.
+            tls: of_domain.max(route.tls.or(match &route.auth {
+                Some(auth) if !auth.without_tls => Some(Level::Verified),
+                _ => None,
+            })),
+            sts: None,
             implicit_tls: route.implicit_tls,
+            login: route.auth.as_ref().map(|_| route.domain.to_string().into()),
         })
+    }
+
+    /// What the domain's own policy makes of its plan, which holds no longer than what DNS says of the
+    /// policy then.
+    async fn policy(
+        &self,
+        domain: &Name,
+        plan: &mut Plan,
+    ) -> Result<Option<Arc<Applied>>, RouteError> {
+        // A name that is too long for the question has no policy.
+        let Ok(question) = question(domain) else {
+            return Ok(None);
+        };
+        let answer = self.dns.ask_patiently(question).await;
+        let asked = self.policies.ask(domain, &answer.outcome).await;
+        let now = clock::wall();
+        let mut valid_for = Duration::MAX;
+        // A server that can't answer is not asked all the time.
+        if !matches!(answer.outcome, Outcome::Failed(_)) {
+            valid_for = answer.ttl(clock::now());
+        }
+        if let Some(again) = asked.again.filter(|again| *again > now) {
+            let wait_s = again.unix().saturating_sub(now.unix());
+            valid_for = valid_for.min(Duration::from_secs(wait_s.unsigned_abs()));
+        }
+        plan.valid_for = plan.valid_for.min(valid_for.max(self.options.valid_min));
+        match asked.cached {
+            None => Ok(None),
+            Some(cached) => Ok(Applied::to(plan, domain, &cached, now)?.map(Arc::new)),
+        }
+    }
+
+    /// The addresses of a host that isn't one of mail, in the order to try them.
+    ///
+    /// # Errors
+    /// Why there are none that may be gone to, in words.
+    pub async fn addresses(&self, host: &Name) -> Result<Vec<IpAddr>, String> {
+        let asking = self.options.address_questions(host).into_iter();
+        // All are asked before the first is awaited.
+        let asking: Vec<_> = asking
+            .map(|question| {
+                let dns = self.dns.clone();
+                crate::net::ring::spawn(async move { dns.ask_patiently(question).await })
+            })
+            .collect();
+        let (mut found, mut why) = (Vec::new(), format!("{host} has no address"));
+        for answer in asking {
+            let Ok(answer) = answer.await else { continue };
+            if let Outcome::Failed(failure) = &answer.outcome {
+                why = format!("the address of {host} can't be found: {failure}");
+            }
+            let v4 = answer.a().iter().map(|ip| IpAddr::from(*ip));
+            found.extend(v4.chain(answer.aaaa().iter().map(|ip| IpAddr::from(*ip))));
+        }
+        found.retain(|ip| match self.options.refuses(*ip) {
+            Some(what) => {
+                why = format!(
+                    "{host} has the address {ip}, {what}; delivery.allow_private would allow it"
+                );
+                false
+            }
+            None => true,
+        });
+        match found.is_empty() {
+            true => Err(why),
+            false => Ok(self.options.order(found, clock::random_u64())),
+        }
     }
 
     async fn fixed(&self, route: &Route, domain: &str, seed: u64) -> Result<Plan, RouteError> {

@@ -15,15 +15,17 @@ use courser_core::smtp::client::{self, Cause, Event, Failure, Options, State, Tl
 use courser_core::smtp::extension::Capabilities;
 use tokio::sync::Notify;
 
+use super::auth::Identity;
 use super::link::{Link, Paused};
 use super::transaction::Transactions;
 use super::wanted::{Wanted, wanted};
 use super::{LaneTask, failure_verdict};
 use crate::events;
 use crate::feedback::settle::Said;
+use crate::login::SmartHost;
 use crate::net::clock;
 use crate::net::tcp::Stream;
-use crate::net::tls::{Conn, Fault, FaultKind};
+use crate::net::tls::{Conn, Fault, FaultKind, Trust};
 use crate::shard::Shard;
 use crate::tls_reports::Sessions;
 
@@ -186,8 +188,15 @@ async fn reach_or_fall_back(
         session.receiving_ip = Some(address.ip());
         session.tlsa.clone_from(&wanted.tlsa);
         session.fault = match &done {
-            Ok((_, peer)) => {
+            Ok((link, peer)) => {
                 session.sending_ip = Some(peer.local);
+                // What mail goes by doesn't say what a policy would find that is only tested.
+                if matches!(wanted.trust, Trust::Anyone) && task.sts.is_testing() {
+                    let chain = link.stream().peer_chain();
+                    let client = shard.shared().tls();
+                    let judged = client.judge(&host, &chain, clock::wall());
+                    session.fault_by_test = judged.as_ref().err().map(for_report);
+                }
                 no_tls_with(peer)
             }
             Err(trouble) => trouble.tls.as_ref().map(for_report),
@@ -278,6 +287,7 @@ async fn reach(
             Some(client.attempt(&host, trust).map_err(no_tls)?)
         }
     };
+    let identity = identity(shard, task, &host, address)?;
     let stream = Stream::connect(address, task.source_address, timeouts.connect)
         .await
         .map_err(|error| {
@@ -330,6 +340,7 @@ async fn reach(
             crate::config::EightBit::Send => client::EightBit::SendAnyway,
         },
         tls: mode,
+        auth: identity.as_ref().map(|host| host.auth()),
         timeouts: client::Timeouts {
             greeting: timeouts.greeting,
             hello: timeouts.ehlo,
@@ -344,6 +355,7 @@ async fn reach(
         ..Options::new(task.ehlo_name.clone())
     };
     let mut link = Link::new(stream, options, attempt);
+    link.set_identity(identity.map(|host| Identity::new(shard.clone(), host)));
     let mut ready: Option<Capabilities> = None;
     let mut broken: Option<(Failure, Unreachable)> = None;
     let never = Notify::new();
@@ -373,6 +385,10 @@ async fn reach(
     };
     match (paused, ready, broken) {
         (Paused::CanBegin, Some(capabilities), _) => {
+            link.set_identity(None);
+            if let Some(route) = &task.login {
+                shard.shared().logins.smart_host_takes_us(route);
+            }
             let connect = clock::now().since(began);
             let tls = link.stream().facts().map(|facts| events::Tls {
                 verified: trust.word().to_owned(),
@@ -392,6 +408,11 @@ async fn reach(
             ))
         }
         (_, _, Some((failure, mut unreachable))) => {
+            if let (Some(route), State::Auth | State::Hello) = (&task.login, failure.state)
+                && let Some(trouble) = auth_trouble(&failure, &unreachable)
+            {
+                shard.shared().logins.smart_host_refuses(route, &trouble);
+            }
             let host_is_dead = matches!(failure.state, State::Greeting | State::Hello);
             let tls = match (link.fault(), failure.cause) {
                 (Some(fault), _) => Some(fault.clone()),
@@ -432,5 +453,48 @@ async fn reach(
                 sessions: Rc::default(),
             },
         }),
+    }
+}
+
+/// User and password for the host, where the route has them.
+///
+/// # Errors
+/// The route has them no more, since a reload a moment ago; nothing is sent there as nobody.
+fn identity(
+    shard: &Shard,
+    task: &LaneTask,
+    host: &Arc<str>,
+    address: SocketAddr,
+) -> Result<Option<Arc<SmartHost>>, Trouble> {
+    let Some(route) = &task.login else {
+        return Ok(None);
+    };
+    let found = shard.shared().logins.loaded().smart_host(route).cloned();
+    found.map(Some).ok_or_else(|| Trouble {
+        host_is_dead: false,
+        tls: None,
+        unreachable: Unreachable {
+            verdict: LocalCause::Local.verdict(),
+            said: Said::locally(format!(
+                "the configuration has no user and password for route {route} any more"
+            )),
+            host: Some(host.clone()),
+            address: Some(address),
+        },
+    })
+}
+
+/// What an operator has to see to before mail goes to a smart host again.
+fn auth_trouble(failure: &Failure, trouble: &Unreachable) -> Option<String> {
+    let peer = trouble.host.as_deref().unwrap_or_default();
+    match failure.cause {
+        Cause::AuthRefused { .. } => Some(format!(
+            "{peer} refuses our user and password: {}",
+            trouble.said.line()
+        )),
+        Cause::AuthNotOffered | Cause::AuthNeedsTls | Cause::AuthUnproven => {
+            Some(trouble.said.line())
+        }
+        _ => None,
     }
 }

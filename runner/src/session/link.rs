@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use courser_core::smtp::client::{self, Event, Input, Output, TransactionId};
+use courser_core::smtp::sasl::Mechanism;
 use courser_core::time::Instant;
 use tokio::sync::Notify;
 
+use super::auth::Identity;
 use super::transaction::Transactions;
 use crate::net::clock;
 use crate::net::tls::{Attempt, Conn, Fault, FaultKind, Receive};
@@ -35,6 +37,8 @@ pub struct Link {
     /// In a box: thousands of sessions wait at a time, and a future keeps a copy for each step that
     /// it moves through.
     machine: Box<client::Session>,
+    /// Who we are, while the machine authenticates.
+    identity: Option<Box<Identity>>,
     receiving: Option<Pin<Box<Receive>>>,
     deadline: Option<Instant>,
     /// The time for each part of a body (RFC 5321 4.5.3.2.5).
@@ -67,6 +71,7 @@ impl Link {
             fault: None,
             block: options.timeouts.block,
             machine: Box::new(client::Session::new(clock::now(), options)),
+            identity: None,
             receiving: None,
             deadline: None,
             heard: Vec::new(),
@@ -79,6 +84,15 @@ impl Link {
     /// The machine, to begin transactions and to read the reply behind an event.
     pub fn machine(&mut self) -> &mut client::Session {
         &mut self.machine
+    }
+
+    /// Who we are to this peer, from now on or no longer.
+    pub fn set_identity(&mut self, identity: Option<Identity>) {
+        self.identity = identity.map(Box::new);
+    }
+
+    pub(super) fn identity(&mut self) -> Option<&mut Identity> {
+        self.identity.as_deref_mut()
     }
 
     /// The connection.
@@ -139,10 +153,16 @@ impl Link {
                 parts,
                 sent,
                 start_tls,
+                auth,
                 over,
             } = self.gather(transactions, hear);
             if start_tls {
                 self.shake_hands().await;
+                continue;
+            }
+            if let Some(mechanism) = auth {
+                // It comes alone: whatever was said before was answered.
+                Box::pin(self.authenticate(mechanism)).await;
                 continue;
             }
             if parts.is_empty() {
@@ -177,6 +197,7 @@ impl Link {
         let mut outbox = Outbox::new(&mut room);
         let mut sent = Vec::new();
         let mut start_tls = false;
+        let mut auth = None;
         let over = loop {
             match self.machine.poll(clock::now(), transactions, outbox.room()) {
                 Output::Send(n) => outbox.said(n),
@@ -191,6 +212,10 @@ impl Link {
                 Output::Event(event) => hear(&self.machine, transactions, event),
                 // The next poll says until when.
                 Output::StartTls => start_tls = true,
+                Output::SendAuth(mechanism) => {
+                    auth = Some(mechanism);
+                    break false;
+                }
                 Output::Wait(deadline) => {
                     self.deadline = deadline;
                     break false;
@@ -203,6 +228,7 @@ impl Link {
             parts: outbox.parts,
             sent,
             start_tls,
+            auth,
             over,
         }
     }
@@ -268,7 +294,7 @@ impl Link {
     }
 
     /// Sends in steps; `false` when the peer is gone or too slow.
-    async fn send(&mut self, mut parts: Vec<Bytes>) -> bool {
+    pub(super) async fn send(&mut self, mut parts: Vec<Bytes>) -> bool {
         let mut left = self.deadline.map_or(self.block, |d| d.since(clock::now()));
         loop {
             let rest = split_off_after(&mut parts, SEND_STEP_BYTES);
@@ -351,6 +377,8 @@ struct Speech {
     sent: Vec<TransactionId>,
     /// It wants a handshake; it said nothing then.
     start_tls: bool,
+    /// A line of AUTH comes next.
+    auth: Option<Mechanism>,
     /// It says nothing more.
     over: bool,
 }

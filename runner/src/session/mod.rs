@@ -3,12 +3,14 @@
 //! | file | does |
 //! |---|---|
 //! | [`connect`] | finds a host that answers |
+//! | [`auth`] | says who we are to smart hosts |
 //! | [`link`] | moves bytes between the socket and the core's client machine |
 //! | [`probe`] | the same without mail, to say what would happen |
 //! | [`transaction`] | messages on their way |
 //! | [`wanted`] | how much TLS a host gets, and with whom |
 //! | this one | takes deliveries from the lane and reports what became of them |
 
+pub mod auth;
 pub mod connect;
 pub mod link;
 pub mod probe;
@@ -37,6 +39,7 @@ use crate::config::Config;
 use crate::feedback::settle::{Attempt, Fate, Said};
 use crate::net::clock;
 use crate::queue::message::Message;
+use crate::route::mta_sts::SitePolicies;
 use crate::shard::{Shard, Work};
 
 /// What a session is for.
@@ -64,8 +67,12 @@ pub struct LaneTask {
     pub tls: Level,
     /// What its mail itself asks for.
     pub demand: Demand,
+    /// The policies of the domains whose mail goes over it.
+    pub sts: Rc<SitePolicies>,
     /// TLS from the first byte.
     pub implicit_tls: bool,
+    /// The route whose user and password we have there; `None`: we are nobody.
+    pub login: Option<Arc<str>>,
     /// The configuration when the session began, for its verdict rules.
     pub config: Arc<Config>,
     /// The source's number.
@@ -389,7 +396,7 @@ fn is_goodbye(failure: &Failure) -> bool {
 fn stage(state: State) -> Stage {
     match state {
         State::Greeting => Stage::Greeting,
-        State::Hello | State::StartTls | State::Handshake => Stage::Hello,
+        State::Hello | State::StartTls | State::Handshake | State::Auth => Stage::Hello,
         State::Mail | State::Idle | State::Reset | State::Quit | State::Closed => Stage::Mail,
         State::Rcpt => Stage::Rcpt,
         State::Data => Stage::Data,
@@ -414,6 +421,24 @@ pub fn failure_verdict(failure: &Failure, reply: Option<Reply<'_>>, task: &LaneT
         }
         Cause::Timeout => LocalCause::Timeout(stage),
         Cause::Closed => LocalCause::Closed(stage),
+        // Whatever it says: mail waits until an operator has seen it.
+        Cause::AuthRefused { code, enhanced } => {
+            let bare = Reply {
+                code,
+                enhanced,
+                text: b"",
+            };
+            let reply = reply.unwrap_or(bare);
+            let judged = task
+                .config
+                .with_rules(|rules| rules.judge(&reply, stage, task.provider.as_deref()));
+            return Verdict {
+                scope: Scope::Host,
+                permanent: false,
+                ..judged
+            };
+        }
+        Cause::AuthNotOffered | Cause::AuthNeedsTls | Cause::AuthUnproven => LocalCause::AuthPolicy,
         Cause::TlsNotOffered => LocalCause::TlsPolicy,
         Cause::TlsFailed => LocalCause::TlsFailed,
         Cause::Utf8NotOffered => LocalCause::NeedsSmtpUtf8,
@@ -429,9 +454,12 @@ pub fn failure_verdict(failure: &Failure, reply: Option<Reply<'_>>, task: &LaneT
 /// A failure in words, with the peer's codes.
 pub fn failure_text(failure: &Failure, reply: Option<Reply<'_>>, task: &LaneTask) -> Said {
     let at = stage(failure.state);
-    let stage = stage_name(at);
+    let stage = match failure.state {
+        State::Auth => "auth",
+        _ => stage_name(at),
+    };
     match failure.cause {
-        Cause::Reply { code, enhanced } => {
+        Cause::Reply { code, enhanced } | Cause::AuthRefused { code, enhanced } => {
             let rule = reply
                 .filter(|_| !task.config.rules.is_empty())
                 .and_then(|r| {

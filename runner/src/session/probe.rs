@@ -1,6 +1,7 @@
 //! What a delivery to a domain would do about TLS, and why: found out by asking DNS and shaking hands
 //! with each host, without sending mail.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,18 +11,22 @@ use courser_core::route::tls::{Demand, Level};
 use courser_core::route::{Plan, PlanHost, dane};
 use courser_core::smtp::client::{self, EhloName, Event, Options, State, TlsMode};
 use serde::Serialize;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use super::link::Link;
 use super::transaction::Transactions;
 use super::wanted::wanted;
 use crate::config::Config;
-use crate::net::clock;
 use crate::net::path::WebPki;
 use crate::net::tcp::Stream;
 use crate::net::tls::{Client, Conn, Leaf, Trust};
+use crate::net::{clock, ring};
 use crate::route::Router;
 use crate::route::dns::Dns;
+use crate::route::mta_sts::Policies;
+use crate::route::mta_sts::fetch::policy_of;
+use crate::route::mta_sts::policies::Job;
+use crate::route::mta_sts::store::Store;
 
 /// What one host showed.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -77,12 +82,47 @@ pub struct Report {
     /// Why it has no hosts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// How much TLS the configuration wants for it.
+    /// Its policy of MTA-STS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mta_sts: Option<PolicySeen>,
+    /// How much TLS the configuration wants for it, or its own policy.
     pub level: String,
     /// Whether DNSSEC vouches for its MX records.
     pub secure: bool,
     /// Its hosts, in the order in which they would be tried.
     pub hosts: Vec<Probed>,
+}
+
+/// A policy of MTA-STS, or why it can't be had.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct PolicySeen {
+    /// `enforce` or `testing`.
+    pub mode: String,
+    /// The hosts that it allows.
+    pub mx: Vec<String>,
+    /// Why there is none although DNS says that there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+}
+
+/// Fetches what is wanted, and leaves word where that fails.
+async fn fetch(
+    client: Arc<Client>,
+    router: Rc<Router>,
+    (policies, mut wanted): (Arc<Policies>, mpsc::Receiver<Job>),
+    trouble: Rc<RefCell<Option<String>>>,
+    limit: Duration,
+) {
+    while let Some(job) = wanted.recv().await {
+        let now = clock::wall();
+        match policy_of(&client, &router, &job.domain, limit).await {
+            Ok(policy) => drop(policies.fetched(&job.domain, policy, job.id.clone(), now)),
+            Err(error) => {
+                trouble.replace(Some(error.text));
+                policies.failed(&job.domain, job.id.clone(), now);
+            }
+        }
+    }
 }
 
 /// What a probe works with.
@@ -92,7 +132,7 @@ pub struct Prober<'a> {
     /// Asks DNS.
     pub dns: Rc<Dns>,
     /// Shakes hands.
-    pub client: &'a Client,
+    pub client: &'a Arc<Client>,
     /// How long a host has to answer.
     pub patience: Duration,
 }
@@ -101,11 +141,27 @@ impl Prober<'_> {
     /// Probes the hosts of `domain`, or, with `host`, that one host.
     pub async fn probe(&self, domain: &str, host: Option<&Plan>) -> Report {
         let options = crate::route::options(self.config, &[]);
-        let router = Router::new(self.dns.clone(), Arc::new(options), self.config.clone());
+        let (policies, wanted) =
+            Policies::load(Store::beside(&self.config.spool.dir), clock::wall());
+        let router = Rc::new(Router::new(
+            self.dns.clone(),
+            Arc::new(options),
+            self.config.clone(),
+            policies.clone(),
+        ));
+        let trouble = Rc::new(RefCell::new(None));
+        ring::spawn(fetch(
+            self.client.clone(),
+            router.clone(),
+            (policies, wanted),
+            trouble.clone(),
+            self.patience,
+        ));
         let demand = Demand::default();
         let mut report = Report {
             domain: domain.to_owned(),
             error: None,
+            mta_sts: None,
             level: String::new(),
             secure: false,
             hosts: Vec::new(),
@@ -113,13 +169,28 @@ impl Prober<'_> {
         let (plan, said) = match host {
             Some(plan) => (Arc::new(plan.clone()), None),
             None => match router.route(domain, &demand, clock::random_u64()).await {
-                Ok(routed) => (routed.plan, routed.tls),
+                Ok(routed) => {
+                    report.mta_sts = routed.sts.as_ref().map(|sts| PolicySeen {
+                        mode: sts.policy.mode.as_str().to_owned(),
+                        mx: sts.policy.patterns(),
+                        trouble: None,
+                    });
+                    (routed.plan, routed.tls)
+                }
                 Err(error) => {
                     report.error = Some(error.text);
                     return report;
                 }
             },
         };
+        if let Some(trouble) = trouble.take()
+            && report.mta_sts.is_none()
+        {
+            report.mta_sts = Some(PolicySeen {
+                trouble: Some(trouble),
+                ..PolicySeen::default()
+            });
+        }
         let provider = crate::queue::providers::Providers::new(self.config);
         let said = said.max(provider.of(domain, &plan).and_then(|p| p.tls));
         let level = Level::decide([said], self.config.tls.level);

@@ -27,6 +27,7 @@ impl Shard {
             return;
         };
         let is_routed = task.config.route_for(name.as_str()).is_some();
+        let sts = task.sts.of(&domain);
         let at = clock::wall();
         let mut results = self.tls_results.borrow_mut();
         for session in counted {
@@ -40,7 +41,7 @@ impl Shard {
                     at,
                     domain,
                     session: session.clone(),
-                    sts: None,
+                    sts: sts.clone(),
                 });
             }
         }

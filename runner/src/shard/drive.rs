@@ -128,7 +128,9 @@ impl Shard {
                     lmtp: site.lmtp,
                     tls: Level::decide([site.tls, source.tls], config.tls.level),
                     demand: site.demand,
+                    sts: site.sts.clone(),
                     implicit_tls: site.implicit_tls,
+                    login: site.login.clone(),
                     config: config.clone(),
                     source_id: open.source,
                     site_id: open.site,
@@ -164,7 +166,10 @@ impl Shard {
         let router = self.router.borrow().clone();
         let seed = clock::random_u64();
         match router.route(domain, &demand, seed).await {
-            Ok(routed) => self.learn_route(&key, &routed, false),
+            Ok(routed) => {
+                self.tell_policy(routed.sts.as_deref());
+                self.learn_route(&key, &routed, false);
+            }
             Err(error) => {
                 let again = error.valid_for.clamp(ROUTE_AGAIN_MIN, ROUTE_AGAIN_MAX);
                 let mut queue = self.queue.borrow_mut();
@@ -362,6 +367,7 @@ pub fn route_verdict(error: &RouteError) -> Verdict {
         Fault::Loop => LocalCause::MailLoop,
         Fault::SpecialAddress => LocalCause::ForbiddenAddress,
         Fault::Insecure => LocalCause::RequireTls,
+        Fault::Policy => LocalCause::TlsPolicy,
         _ => LocalCause::DnsTemporary,
     };
     Verdict {

@@ -162,6 +162,7 @@ impl Shard {
             dns.clone(),
             Arc::new(crate::route::options(&config, &start.own_addresses)),
             config.clone(),
+            start.shared.policies.clone(),
         );
         let sessions_max = sessions_share(&config, start.index, start.shared.inboxes.len());
         let scheduler = Scheduler::new(scheduler::Config {
@@ -286,6 +287,12 @@ impl Shard {
                             async move { drop(answer.send(shard.ask_dns(question).await)) },
                         );
                     }
+                    Mail::Addresses(host, answer) => {
+                        let router = self.router.borrow().clone();
+                        ring::spawn(
+                            async move { drop(answer.send(router.addresses(&host).await)) },
+                        );
+                    }
                     Mail::Reload(config, providers) => self.reload(config, providers),
                     Mail::Drain => self.begin_drain(),
                     Mail::Stop => {
@@ -341,6 +348,7 @@ impl Shard {
             self.dns.clone(),
             Arc::new(options),
             config.clone(),
+            self.shared.policies.clone(),
         ));
         *self.config.borrow_mut() = config;
         self.kick();

@@ -1,10 +1,11 @@
 //! What all threads of the server share.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use courser_core::dns::{Answer, Question};
+use courser_core::dns::{Answer, Name, Question};
 use tokio::sync::{Notify, oneshot};
 
 use super::control::ShardStatus;
@@ -14,11 +15,13 @@ use crate::control::protocol::{Request, Response};
 use crate::events::EventSink;
 use crate::feedback::bounce::Gathering;
 use crate::feedback::own::OwnMail;
+use crate::login::Logins;
 use crate::net::{clock, tls};
 use crate::queue::Entry;
 use crate::queue::message::Bodies;
 use crate::queue::providers::Providers;
 use crate::route::Routed;
+use crate::route::mta_sts::Policies;
 use crate::sign::Keys;
 use crate::spool::{CommitSink, Committed, Spool};
 use crate::tls_reports::Results;
@@ -44,6 +47,8 @@ pub enum Mail {
     Own(Box<OwnMail>),
     /// A question for DNS, of who has no resolver of its own.
     Ask(Question, oneshot::Sender<Arc<Answer>>),
+    /// A question for the addresses of a host; the answer says where one may go, or why nowhere.
+    Addresses(Name, oneshot::Sender<Result<Vec<IpAddr>, String>>),
     /// The configuration was read again.
     Reload(Arc<Config>, Arc<Providers>),
     /// Stop: finish what is in flight.
@@ -116,6 +121,10 @@ pub struct Shared {
     /// Rings when the keys were read again.
     pub keys_bell: Notify,
     key_warnings: Mutex<Vec<String>>,
+    /// Users and passwords, and those who fail.
+    pub logins: Logins,
+    /// The policies of domains.
+    pub policies: Arc<Policies>,
     /// The spool.
     pub spool: Spool,
     /// The event log.
@@ -149,12 +158,15 @@ impl Shared {
         config: Arc<Config>,
         keys: Arc<Keys>,
         tls: Arc<tls::Client>,
+        logins: Logins,
+        policies: Arc<Policies>,
         spool: Spool,
         events: EventSink,
         shards: usize,
     ) -> Arc<Self> {
         let limits = &config.limits;
         Arc::new(Self {
+            policies,
             spool,
             events,
             bodies: Bodies::new(limits.body_memory.0),
@@ -173,6 +185,7 @@ impl Shared {
             tls: RwLock::new(tls),
             keys_bell: Notify::new(),
             key_warnings: Mutex::default(),
+            logins,
         })
     }
 
@@ -196,7 +209,7 @@ impl Shared {
         tls.clone()
     }
 
-    /// A shard, in turn, for what any of them can do.
+    /// A shard for what any of them can do; they have the same servers of DNS.
     fn any_inbox(&self) -> Option<&Arc<Inbox<Mail>>> {
         let turn = clock::random_u64() as usize % self.inboxes.len().max(1);
         self.inboxes.get(turn)
@@ -214,6 +227,20 @@ impl Shared {
         let (answer, answered) = oneshot::channel();
         self.any_inbox()?.put(Mail::Ask(question, answer));
         answered.await.ok()
+    }
+
+    /// The addresses of `host` in the order to try them, for who has no resolver of its own.
+    ///
+    /// # Errors
+    /// Why there are none, in words.
+    pub async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, String> {
+        let name = Name::parse(host).map_err(|e| format!("{host} is no name of a host: {e}"))?;
+        let (answer, answered) = oneshot::channel();
+        if let Some(inbox) = self.any_inbox() {
+            inbox.put(Mail::Addresses(name, answer));
+        }
+        let ended = |_| Err("the server ends".to_owned());
+        answered.await.unwrap_or_else(ended)
     }
 
     /// Puts other authorities in force.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use courser_core::feedback::verdict::Verdict;
 use courser_core::mail::dsn::Action;
+use courser_core::route::mta_sts::{Applied, Mode};
 use courser_core::time::Duration;
 
 use super::Shard;
@@ -102,9 +103,14 @@ impl Shard {
             true => "mail goes to it in plaintext for a while",
             false => "no mail goes to it",
         };
+        // Or the operator looks in vain for who asked for so much.
+        let asked = match task.sts.enforced() {
+            Some(sts) => format!(" (the MTA-STS policy of {} wants it)", sts.domain),
+            None => String::new(),
+        };
         tracing::warn!(
             source = %task.source, site = %task.site, %host, %address, level = %task.tls,
-            "no TLS: {fault}; {then}"
+            "no TLS: {fault}; {then}{asked}"
         );
         self.event(EventKind::TlsFailed(Box::new(events::TlsFailed {
             lane: lane_of(task),
@@ -115,9 +121,33 @@ impl Shard {
             },
             level: task.tls.word().into(),
             result: fault.kind.word().into(),
-            cause: fault.text.clone(),
+            cause: format!("{fault}{asked}"),
             plaintext,
         })));
+    }
+
+    /// A domain's policy is not what its MX records say.
+    pub fn tell_policy(&self, applied: Option<&Applied>) {
+        let Some(applied) = applied.filter(|a| !a.not_allowed.is_empty()) else {
+            return;
+        };
+        let hosts: Vec<String> = applied.not_allowed.iter().map(|h| h.to_string()).collect();
+        let then = match applied.policy.mode {
+            Mode::Enforce => "no mail goes to them",
+            Mode::Testing | Mode::None => "mail goes to them, since it is only tested",
+        };
+        let (names, patterns) = (hosts.join(", "), applied.policy.patterns());
+        let event = events::TlsPolicy {
+            domain: applied.domain.to_string(),
+            what: "not-allowed".into(),
+            mode: applied.policy.mode.as_str().into(),
+            cause: format!("its MX records name {names}, which it doesn't allow; {then}"),
+            mx: patterns,
+            hosts,
+            ..events::TlsPolicy::default()
+        };
+        event.log();
+        self.event(EventKind::TlsPolicy(Box::new(event)));
     }
 
     /// Intake refused something.

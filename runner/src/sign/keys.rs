@@ -6,9 +6,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::OpenOptions;
-use std::io::Read;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use courser_core::auth::canon::Canon;
@@ -21,10 +18,10 @@ use courser_core::auth::hash::HashedBody;
 use courser_core::dns::Name;
 use courser_core::mail::header::Header;
 use courser_core::time::Wall;
-use zeroize::Zeroizing;
 
 use super::signer::FastSigner;
 use crate::config::{self, Canonicalization, Dkim, DkimKey, DomainPattern, When};
+use crate::private::{self, Unread};
 
 /// Bytes of a key file at the most; an RSA key of 4096 bits takes 3.3 kB.
 const KEY_FILE_BYTES_MAX: u64 = 64 << 10;
@@ -367,41 +364,19 @@ fn read(key: &DkimKey) -> Result<Key, String> {
         name(&key.domain, "the domain")?,
         name(&key.selector, "the selector")?,
     );
-    // Without O_NONBLOCK, a pipe of this name would hold the server up until somebody writes.
-    let opened = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(&key.file);
-    let file = opened.map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => format!(
+    let bytes = private::read(
+        &key.file,
+        KEY_FILE_BYTES_MAX,
+        "the file with the private key, in PEM",
+        &format!("sign as {domain}"),
+    );
+    let bytes = bytes.map_err(|unread| match unread {
+        Unread::Missing => format!(
             "the file is not there; `courser dkim keygen --domain {domain} --selector {selector} --file {}` makes one",
             key.file.display()
         ),
-        _ => format!("{e}; the server's user must be able to read it"),
+        Unread::Wrong(what) => what,
     })?;
-    let metadata = file.metadata().map_err(|e| e.to_string())?;
-    if !metadata.is_file() {
-        return Err("is no file; name the file with the private key".into());
-    }
-    let mode = metadata.permissions().mode();
-    if mode & 0o027 != 0 {
-        return Err(format!(
-            "others than its owner may read or change it (mode {:03o}), and could sign as \
-             {domain}: chmod 600 it, or 640 with a group of the server's own",
-            mode & 0o777
-        ));
-    }
-    // One byte more than it may have tells that it has too many.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(4096));
-    file.take(KEY_FILE_BYTES_MAX + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|e| format!("{e}; the server's user must be able to read it"))?;
-    if bytes.len() as u64 > KEY_FILE_BYTES_MAX {
-        return Err(format!(
-            "more than {KEY_FILE_BYTES_MAX} bytes are no key; name the file with the private key, \
-             in PEM"
-        ));
-    }
     let text = std::str::from_utf8(&bytes).map_err(|_| {
         "is no text; a private key in PEM is needed: `openssl pkey -in FILE -inform DER -out \
          NEW.pem` makes it of one in DER"

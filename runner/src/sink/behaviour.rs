@@ -222,6 +222,9 @@ pub struct Behaviour {
     /// What becomes of pipelined commands when PIPELINING is offered
     #[arg(long, value_name = "HOW", value_enum, default_value_t)]
     pub pipelining: Pipelining,
+    /// Offer STARTTLS, with a certificate of its own making
+    #[arg(long)]
+    pub starttls: bool,
     /// Speak LMTP
     #[arg(long)]
     pub lmtp: bool,

@@ -16,6 +16,7 @@ use super::behaviour::Config;
 use super::model::{Counts, Receiver};
 use super::record::Record;
 use super::session::{self, Shared};
+use crate::net::tls;
 
 /// Connections that may wait to be accepted, in each listener.
 const BACKLOG: i32 = 4096;
@@ -72,12 +73,17 @@ impl Sink {
             };
             let options =
                 session::options(hostname, &receiver.behaviour).map_err(io::Error::other)?;
+            let tls = match receiver.behaviour.starttls {
+                true => Some(tls::Server::self_signed(hostname).map_err(io::Error::other)?),
+                false => None,
+            };
             let seed = config.seed.wrapping_add(i as u64);
             let shared = Arc::new(Shared {
                 name: receiver.name,
                 model: Mutex::new(Receiver::new(receiver.behaviour.clone(), seed)),
                 behaviour: receiver.behaviour,
                 options,
+                tls,
                 record: record.clone(),
                 verbose: config.verbose,
             });

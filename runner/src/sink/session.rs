@@ -16,16 +16,21 @@ use courser_core::smtp::command::Command;
 use courser_core::smtp::reply::{EnhancedCode, Reply, ReplyCode};
 use courser_core::smtp::server::{Event, Greeting, Input, Options, Output, Session};
 use courser_core::time::Instant;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::behaviour::{Behaviour, Extension, Pipelining, Stage};
 use super::model::{Receiver, Refusal, Visit};
 use super::record::{Record, Taken, message_id};
 use crate::net::clock;
+use crate::net::tls::{self, Sealed};
 
 /// The thread's buffer, bytes: what one read can bring.
 const READ_BYTES: usize = 256 * 1024;
+/// Of which so much is left for plaintext of records that began in the read before.
+const TLS_ROOM: usize = 32 * 1024;
+/// What one read of a handshake can bring, bytes.
+const HANDSHAKE_READ_BYTES: usize = 4096;
 /// How long what a client still sends is read when its connection ends.
 const LINGER: Duration = Duration::from_secs(2);
 /// Wait for a client when the machine has no deadline.
@@ -43,6 +48,7 @@ pub(super) struct Shared {
     pub(super) name: String,
     pub(super) behaviour: Behaviour,
     pub(super) options: Options,
+    pub(super) tls: Option<tls::Server>,
     pub(super) model: Mutex<Receiver>,
     pub(super) record: Arc<Record>,
     pub(super) verbose: bool,
@@ -67,6 +73,7 @@ pub(super) fn options(hostname: &str, behaviour: &Behaviour) -> Result<Options, 
     offer.dsn = offers(Extension::Dsn);
     offer.size = offers(Extension::Size);
     offer.enhanced_status_codes = offers(Extension::EnhancedStatusCodes);
+    offer.starttls = behaviour.starttls;
     options.lmtp = behaviour.lmtp;
     let limits = &mut options.limits;
     limits.message_bytes = behaviour.size_limit;
@@ -103,6 +110,7 @@ pub(super) async fn serve(mut stream: TcpStream, client: SocketAddr, shared: Arc
         content: Vec::new(),
         messages: 0,
         in_body: false,
+        sealed: None,
     };
     connection.say("connected");
     // What goes wrong with a socket is the client's.
@@ -127,6 +135,7 @@ struct Connection<'s> {
     content: Vec<u8>,
     messages: u64,
     in_body: bool,
+    sealed: Option<Sealed>,
 }
 
 /// What a read led to.
@@ -136,6 +145,8 @@ struct Round {
     deadline: Option<Instant>,
     refusals: u32,
     accepted: bool,
+    /// The handshake comes after what is to be sent.
+    start_tls: bool,
     /// The connection ends after what is to be sent.
     close: bool,
 }
@@ -160,6 +171,13 @@ impl Connection<'_> {
         let mut left: Vec<u8> = Vec::new();
         loop {
             self.send(stream, &mut out, &round).await?;
+            if round.start_tls {
+                // What came behind STARTTLS is the handshake's.
+                self.shake_hands(stream, std::mem::take(&mut left)).await?;
+                round = Round::default();
+                self.poll(&[], &mut out, &mut round);
+                continue;
+            }
             if round.close {
                 break;
             }
@@ -177,8 +195,21 @@ impl Connection<'_> {
             let read = BUFFER.with_borrow_mut(|buffer| {
                 let kept = left.len();
                 buffer[..kept].copy_from_slice(&left);
-                let read = stream.try_read(&mut buffer[kept..])?;
-                let input = &buffer[..kept + read];
+                let room = READ_BYTES - TLS_ROOM;
+                let mut read = stream.try_read(&mut buffer[kept..room])?;
+                let mut new = read;
+                if let Some(sealed) = &mut self.sealed
+                    && read > 0
+                {
+                    let mut plaintext = Vec::new();
+                    let fault = sealed.take(&buffer[kept..kept + read], &mut plaintext);
+                    fault.map_err(io::Error::other)?;
+                    new = plaintext.len();
+                    buffer[kept..kept + new].copy_from_slice(&plaintext);
+                    // Half a record is no end.
+                    read = read.max(1);
+                }
+                let input = &buffer[..kept + new];
                 self.poll(input, &mut out, &mut round);
                 left.clear();
                 left.extend_from_slice(&input[round.consumed..]);
@@ -212,6 +243,37 @@ impl Connection<'_> {
         end.unwrap_or(Ok(()))
     }
 
+    /// The handshake, of which `heard` came already.
+    async fn shake_hands(&mut self, stream: &mut TcpStream, heard: Vec<u8>) -> io::Result<()> {
+        let Some(server) = &self.shared.tls else {
+            return Err(ErrorKind::Unsupported.into());
+        };
+        let mut sealed = Sealed::server(server).map_err(io::Error::other)?;
+        let (mut heard, mut early) = (heard, Vec::new());
+        loop {
+            let taken = sealed.take(&heard, &mut early);
+            stream.write_all(&sealed.to_send()).await?;
+            taken.map_err(io::Error::other)?;
+            if sealed.is_up() {
+                break;
+            }
+            heard.resize(HANDSHAKE_READ_BYTES, 0);
+            let n = tokio::time::timeout(PATIENCE, stream.read(&mut heard)).await??;
+            if n == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+            heard.truncate(n);
+        }
+        self.sealed = Some(sealed);
+        self.say("TLS is up");
+        self.answer_with(clock::now(), Input::TlsEstablished);
+        // A client waits for nothing before its EHLO, so that may be there already.
+        let mut round = Round::default();
+        let mut out = Vec::new();
+        self.poll(&early, &mut out, &mut round);
+        self.send(stream, &mut out, &round).await
+    }
+
     /// Writes the replies, when it is time.
     async fn send(
         &mut self,
@@ -226,7 +288,10 @@ impl Connection<'_> {
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
-        stream.write_all(out).await?;
+        match &mut self.sealed {
+            None => stream.write_all(out).await?,
+            Some(sealed) => stream.write_all(&sealed.seal(out)).await?,
+        }
         if self.shared.verbose {
             let replies = String::from_utf8_lossy(out);
             replies
@@ -277,7 +342,11 @@ impl Connection<'_> {
                     }
                     return;
                 }
-                Output::StartTls | Output::Close => {
+                Output::StartTls => {
+                    round.start_tls = true;
+                    return;
+                }
+                Output::Close => {
                     round.close = true;
                     return;
                 }

@@ -49,7 +49,7 @@
 //! |---|---|
 //! | queue full | [`RefusedWhy::Busy`] at once, values given back |
 //! | disk or spool nearly full | [`RefusedWhy::Full`] for messages, before it is full; outcomes go on, at last into a reserve that was allocated at the start |
-//! | a write fails | the segment is cut back to where it was, those messages are refused; outcomes are written to a new segment, or kept and tried again |
+//! | a write fails | the segment is cut back to where it was and that is synced, those messages are refused; outcomes are written to a new segment, or kept and tried again |
 //! | an fsync fails | [`SpoolState::Failed`]: everything that waits gets an error, nothing is accepted until the server is started again. What the kernel lost can't be known, so it is never tried again |
 //! | crash | whole records count, the rest of the last segment is cut off |
 //! | damage | records after it are found by their magic; the damaged bytes are copied to `corrupt/`, reported, and the rest of their segment is copied forward |

@@ -34,12 +34,6 @@ pub struct Pending {
     pub parked: usize,
 }
 
-/// Instead of waiting for the syncer: does its work.
-fn sync_at_once(shared: &Shared) {
-    let written = std::mem::take(&mut lock(&shared.queue).written);
-    super::syncer::commit(shared, written);
-}
-
 impl Stepped {
     /// [`Store::open`](super::Store::open) at a time that the caller says: `now`, and `wall_ms`
     /// since 1970.
@@ -52,7 +46,7 @@ impl Stepped {
         now: Instant,
         wall_ms: u64,
     ) -> Result<(Spool, Self, Recovery), SpoolError> {
-        let opened = Opened::new(dir, options, now, wall_ms, sync_at_once)?;
+        let opened = Opened::new(dir, options, now, wall_ms)?;
         let stepped = Self {
             writer: opened.writer,
             syncer: Syncer::new(opened.shared.clone()),

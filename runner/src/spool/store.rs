@@ -456,13 +456,13 @@ impl Store {
         let now_ms = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |d| d.as_millis() as u64);
-        let nap = |_: &Shared| std::thread::sleep(Duration::from_millis(1));
         let Opened {
             shared,
-            writer,
+            mut writer,
             reclaimer,
             recovery,
-        } = Opened::new(dir, options, Instant::now(), now_ms, nap)?;
+        } = Opened::new(dir, options, Instant::now(), now_ms)?;
+        writer.nap = |_| std::thread::sleep(Duration::from_millis(1));
         let syncer = Syncer::new(shared.clone());
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             let guard = FailOnPanic(shared.clone());
@@ -484,7 +484,8 @@ impl Store {
     }
 }
 
-/// A spool that was read, before anything drives it.
+/// A spool that was read, before anything drives it. Until it has a syncer, its writer syncs itself
+/// what it has to wait for.
 pub(super) struct Opened {
     pub(super) shared: Arc<Shared>,
     pub(super) writer: Writer,
@@ -493,14 +494,12 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// See [`Store::open`]. `nap` is called while the writer can do nothing before the syncer has
-    /// worked.
+    /// See [`Store::open`].
     pub(super) fn new(
         dir: &Path,
         options: Options,
         now: Instant,
         now_ms: u64,
-        nap: fn(&Shared),
     ) -> Result<Self, SpoolError> {
         if !(64 << 10..=16 << 30).contains(&options.segment_bytes) {
             return Err(SpoolError::Option(
@@ -570,7 +569,6 @@ impl Opened {
             found.next_seq,
             jobs,
             now,
-            nap,
         )?;
         writer.finish_recovered(found.finished);
         Ok(Self {

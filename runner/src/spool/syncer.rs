@@ -76,8 +76,14 @@ impl Syncer {
     }
 }
 
+/// Instead of waiting for a syncer, where there is none: does its work.
+pub(super) fn sync_at_once(shared: &Shared) {
+    let written = std::mem::take(&mut lock(&shared.queue).written);
+    commit(shared, written);
+}
+
 /// Syncs what was written and tells those who wait.
-pub(super) fn commit(shared: &Shared, written: Vec<Written>) {
+fn commit(shared: &Shared, written: Vec<Written>) {
     let mut error = shared.failed();
     if error.is_none()
         && let Err(e) = sync(shared, &written)

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{TryRecvError, sync_channel};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use super::queue::{Command, Written};
 use super::reclaim::{Compacted, Job, Jobs};
 use super::segment::SegmentFile;
 use super::store::{Shared, SpoolError, SpoolState, lock};
+use super::syncer::sync_at_once;
 
 /// For so long the writer gathers at most before it writes, microseconds: while a sync runs, since
 /// nobody can be told before that ends anyway, and until as many wait as lately came together,
@@ -57,7 +59,7 @@ pub(super) struct Writer {
     pub(super) settles: Option<Instant>,
     /// When this step began.
     pub(super) now: Instant,
-    /// Lets the syncer work, when there is nothing to do before it has.
+    /// Lets the syncer work, when there is nothing to do before it has. At first there is none.
     pub(super) nap: fn(&Shared),
 }
 
@@ -80,7 +82,6 @@ impl Writer {
         seq: u64,
         jobs: Jobs,
         now: Instant,
-        nap: fn(&Shared),
     ) -> Result<Self, SpoolError> {
         let dir = shared.segments_dir();
         let made = make_segment(&shared, next_segment, seq).or_else(|error| {
@@ -115,7 +116,7 @@ impl Writer {
             reclaim_after: None,
             settles: None,
             now,
-            nap,
+            nap: sync_at_once,
         };
         writer.ledger.open(writer.active.name, at);
         writer.ledger.shrunk = true;
@@ -350,14 +351,7 @@ impl Writer {
         } else {
             AppendError::Trouble(reason)
         };
-        // What is taken back has to be gone for good before anybody hears that it wasn't kept: a power
-        // cut would bring it back, and the client sends it again.
-        let mut refused = Written {
-            segment: Some(self.active.clone()),
-            end: self.at,
-            durable: true,
-            ..Written::default()
-        };
+        let mut refused = Written::default();
         let mut kept = Vec::new();
         for group in groups {
             if group.may_fail() {
@@ -393,11 +387,33 @@ impl Writer {
         }
     }
 
-    /// Takes back what a failed write may have left.
+    /// Takes back what a failed write may have left, and waits until that is gone for good.
+    ///
+    /// A power cut would undo a cut that isn't synced, however late. Back would be messages that were
+    /// refused, and that their clients have sent again; and those of a move or a batch that was
+    /// written elsewhere afterwards, even if they have ended: a tombstone is kept only for as long as
+    /// the segment of the copy that counts.
     fn cut_back(&mut self, full: bool) {
         let cut = self.shared.options.disk.set_len(&self.active.file, self.at);
         // After anything but a full disk, this file isn't trusted any further.
         self.abandoned |= cut.is_err() || !full;
+        if cut.is_err()
+            && let Some(account) = self.ledger.segments.get_mut(&self.active.name.number)
+        {
+            // The copies are still in it: it has to go before any tombstone does.
+            account.urgent = true;
+        }
+        let (notify, synced) = sync_channel(1);
+        self.hand_to_syncer(Written {
+            segment: Some(self.active.clone()),
+            end: self.at,
+            durable: true,
+            notify: vec![notify],
+            ..Written::default()
+        });
+        while synced.try_recv() == Err(TryRecvError::Empty) && self.shared.failed().is_none() {
+            (self.nap)(&self.shared);
+        }
     }
 
     /// Books are kept by [`write`](Self::write); here those who wait are handed to the syncer.

@@ -265,7 +265,8 @@ impl Book {
             day.changed = true;
         }
         for one in results {
-            let (policy, failure) = one.session.result(&one.domain, one.sts.as_deref());
+            let sts = one.sts.as_ref().map(|sts| &sts.policy);
+            let (policy, failure) = one.session.result(&one.domain, sts);
             let at = day_of(one.at);
             let day = self.days.entry(at).or_insert_with(|| Day::new(at));
             // It is of this day.

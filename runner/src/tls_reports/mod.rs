@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use courser_core::dns::Name;
-use courser_core::route::mta_sts::Policy;
+use courser_core::route::mta_sts::Applied;
 use courser_core::route::tlsrpt::Session;
 use courser_core::time::Wall;
 
@@ -50,7 +50,7 @@ pub struct Counted {
     /// The session.
     pub session: Arc<Session>,
     /// The domain's policy of MTA-STS, to enforce or to test.
-    pub sts: Option<Arc<Policy>>,
+    pub sts: Option<Arc<Applied>>,
 }
 
 /// What the shards bring and the control plane takes.

@@ -530,7 +530,8 @@ impl World {
         if parked == 0 && server.unkept.is_empty() && self.disk.counts().1 == failures {
             self.books.written();
         }
-        self.after_spool();
+        // The writer may have had to wait for a sync.
+        self.hear();
     }
 
     pub(crate) fn sync_step(&mut self) {
@@ -554,10 +555,18 @@ impl World {
         if synced && !failed {
             self.books.synced();
         }
-        let results = std::mem::take(&mut *server.committed.lock().expect("one thread"));
         if failed {
             self.spool_has_failed();
         }
+        self.hear();
+    }
+
+    /// What the syncer has said.
+    fn hear(&mut self) {
+        let Some(server) = &mut self.server else {
+            return;
+        };
+        let results = std::mem::take(&mut *server.committed.lock().expect("one thread"));
         for done in results {
             self.settled(done);
         }

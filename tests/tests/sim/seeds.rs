@@ -15,4 +15,8 @@ pub(crate) const FOUND: &[(u64, &str)] = &[
         "a power cut brought back messages whose writing had failed and whose clients had heard so",
     ),
     (164138, "the same"),
+    (
+        981243,
+        "a power cut brought back a copy that had failed to be written, of a message that had been moved elsewhere and delivered",
+    ),
 ];

@@ -700,7 +700,7 @@ impl World {
                         sent.push(txn);
                     }
                     Output::Event(event) => self.told(client, event),
-                    Output::BufferTooSmall | Output::StartTls => {
+                    Output::BufferTooSmall | Output::StartTls | Output::SendAuth(_) => {
                         self.violation("the machine wants what it can't want".into());
                         return true;
                     }

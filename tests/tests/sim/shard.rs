@@ -253,6 +253,8 @@ impl World {
             lmtp: site.lmtp,
             tls: Level::Off,
             demand: Demand::default(),
+            login: None,
+            sts: site.sts.clone(),
             implicit_tls: false,
             config: config.clone(),
             source_id: open.source,
@@ -334,6 +336,8 @@ impl World {
                                 plan: Arc::new(plan),
                                 lmtp: false,
                                 tls: None,
+                                login: None,
+                                sts: None,
                                 implicit_tls: false,
                             };
                             self.say(|| format!("{domain} goes to {:?}", routed.plan.mx_names));

@@ -65,13 +65,27 @@ impl core::error::Error for AuthorError {}
 /// # Errors
 /// [`AuthorError`] says why there is none.
 pub fn author(header: Header<'_>) -> Result<Name, AuthorError> {
+    author_of(from_field(header)?)
+}
+
+/// Shows every address in From to `see`: the local part as it is written, and the domain.
+///
+/// # Errors
+/// [`AuthorError`] says why the addresses can't be told, or what `see` gave.
+pub fn each_author(
+    header: Header<'_>,
+    see: impl FnMut(&str, Name) -> Result<(), AuthorError>,
+) -> Result<(), AuthorError> {
+    each_address(from_field(header)?, see)
+}
+
+fn from_field(header: Header<'_>) -> Result<&str, AuthorError> {
     let mut fields = header.fields().filter(|f: &Field<'_>| f.is("from"));
     let field = fields.next().ok_or(AuthorError::Missing)?;
     if fields.next().is_some() {
         return Err(AuthorError::Fields);
     }
-    let value = core::str::from_utf8(field.value()).map_err(|_| AuthorError::Malformed)?;
-    author_of(value)
+    core::str::from_utf8(field.value()).map_err(|_| AuthorError::Malformed)
 }
 
 /// The domain in the value of a From field.
@@ -79,20 +93,34 @@ pub fn author(header: Header<'_>) -> Result<Name, AuthorError> {
 /// # Errors
 /// [`AuthorError`] says why there is none.
 pub fn author_of(value: &str) -> Result<Name, AuthorError> {
+    let mut found: Option<Name> = None;
+    each_address(value, |_, domain| match &found {
+        Some(other) if *other != domain => Err(AuthorError::Domains),
+        _ => {
+            found = Some(domain);
+            Ok(())
+        }
+    })?;
+    found.ok_or(AuthorError::Empty)
+}
+
+/// Shows every address of a list to `see`; there is at least one.
+fn each_address(
+    value: &str,
+    mut see: impl FnMut(&str, Name) -> Result<(), AuthorError>,
+) -> Result<(), AuthorError> {
     if !is_text(value) {
         return Err(AuthorError::Malformed);
     }
-    let mut found: Option<Name> = None;
+    let mut any = false;
     let mut rest = value;
     let mut in_group = false;
     loop {
         let part = Part::take(&mut rest)?;
         if let Some(address) = part.address() {
-            let domain = domain(address).ok_or(AuthorError::Malformed)?;
-            match &found {
-                Some(other) if *other != domain => return Err(AuthorError::Domains),
-                _ => found = Some(domain),
-            }
+            let (local, domain) = parts(address).ok_or(AuthorError::Malformed)?;
+            see(local, domain)?;
+            any = true;
         } else if !part.is_blank() && part.end != Delimiter::GroupStart {
             return Err(AuthorError::Malformed);
         }
@@ -106,7 +134,8 @@ pub fn author_of(value: &str) -> Result<Name, AuthorError> {
             Delimiter::GroupEnd if !in_group => return Err(AuthorError::Malformed),
             Delimiter::GroupEnd => in_group = false,
             Delimiter::Value if in_group => return Err(AuthorError::Malformed),
-            Delimiter::Value => return found.ok_or(AuthorError::Empty),
+            Delimiter::Value if any => return Ok(()),
+            Delimiter::Value => return Err(AuthorError::Empty),
         }
     }
 }
@@ -283,8 +312,8 @@ fn verbatim(
     Err(AuthorError::Malformed)
 }
 
-/// The domain of `[route:]local@domain`.
-fn domain(address: &str) -> Option<Name> {
+/// The local part and the domain of `[route:]local@domain`.
+fn parts(address: &str) -> Option<(&str, Name)> {
     let address = match address.strip_prefix('@') {
         // RFC 5322 4.4: a source route is obsolete, and what it says is not looked at.
         Some(route) => route.split_once(':')?.1,
@@ -309,9 +338,9 @@ fn domain(address: &str) -> Option<Name> {
         return None;
     }
     // A literal is no name.
-    Name::from_domain(domain)
-        .ok()
-        .filter(|name| !name.is_root())
+    let name = Name::from_domain(domain).ok();
+    name.filter(|name| !name.is_root())
+        .map(|name| (local, name))
 }
 
 #[cfg(test)]

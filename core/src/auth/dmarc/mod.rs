@@ -42,7 +42,7 @@ pub mod record;
 mod tests;
 pub mod uri;
 
-pub use author::{AuthorError, author, author_of};
+pub use author::{AuthorError, author, author_of, each_author};
 pub use conclusion::{Conclusion, DmarcResult, Found, Reason};
 pub use evaluate::{Checked, Discovery, Evaluation, Identifier, Options};
 pub use record::{Policy, Psd, Record};

@@ -74,6 +74,11 @@ impl MxPattern {
         }
     }
 
+    /// How long its text is, octets.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Whether `host` is one of them, without regard to case and to a final dot (RFC 8461 4.1): the
     /// wildcard stands for exactly one label.
     pub fn matches(&self, host: &str) -> bool {

@@ -1,4 +1,4 @@
-//! Greeting, EHLO, STARTTLS: until transactions can begin.
+//! Greeting, EHLO, STARTTLS: until AUTH or transactions can begin.
 
 use super::{Answer, Cause, Event, Failure, Misuse, Output, Phase, Reading, Session, TlsMode};
 use crate::feedback::verdict::Scope;
@@ -67,16 +67,16 @@ impl Session {
         }
     }
 
-    /// With capabilities known: TLS where it is wanted, else ready. AUTH will go between.
+    /// With capabilities known: TLS where it is wanted, then AUTH.
     fn after_hello(&mut self) {
         let offered = self.capabilities.starttls;
         match self.options.tls {
-            _ if self.secured => self.ready(),
-            TlsMode::Off | TlsMode::Implicit => self.ready(),
+            _ if self.secured => self.authenticate(),
+            TlsMode::Off | TlsMode::Implicit => self.authenticate(),
             TlsMode::Opportunistic | TlsMode::Required if offered => {
                 self.phase = Phase::StartTls { written: false };
             }
-            TlsMode::Opportunistic => self.ready(),
+            TlsMode::Opportunistic => self.authenticate(),
             TlsMode::Required => {
                 let failure = self.host_failure(Cause::TlsNotOffered);
                 self.end_politely(failure);
@@ -84,7 +84,7 @@ impl Session {
         }
     }
 
-    fn ready(&mut self) {
+    pub(super) fn ready(&mut self) {
         self.phase = Phase::Ready;
         self.tell_with_reply(Event::Ready(self.capabilities));
     }
@@ -106,7 +106,7 @@ impl Session {
         } else if self.options.tls == TlsMode::Required {
             self.refused(answer);
         } else {
-            self.ready();
+            self.authenticate();
         }
     }
 
@@ -134,7 +134,7 @@ impl Session {
     }
 
     /// The host doesn't want us now, and waits for our QUIT (RFC 5321 3.1).
-    fn refused(&mut self, answer: Answer) {
+    pub(super) fn refused(&mut self, answer: Answer) {
         if answer.code.is_success() || answer.code.is_intermediate() {
             return self.break_off(Cause::UnexpectedReply(answer.code));
         }

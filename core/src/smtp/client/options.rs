@@ -4,6 +4,7 @@ use core::fmt;
 use core::time::Duration;
 
 use crate::limits::DOMAIN_BYTES_MAX;
+use crate::smtp::extension::AuthMechanisms;
 
 /// What we call ourselves in EHLO, HELO or LHLO: a domain or an address literal
 /// (RFC 5321 4.1.1.1).
@@ -88,7 +89,8 @@ pub enum EightBit {
 pub struct Timeouts {
     /// For the greeting: 5 min (4.5.3.2.1).
     pub greeting: Duration,
-    /// For the answer to EHLO, HELO or LHLO: 5 min, like MAIL; the RFC names none.
+    /// For the answer to EHLO, HELO or LHLO, and for each one of AUTH: 5 min, like MAIL; the RFC
+    /// names none.
     pub hello: Duration,
     /// For the answer to STARTTLS, and then for the handshake: 2 min; no RFC names one.
     pub starttls: Duration,
@@ -128,6 +130,17 @@ impl Default for Timeouts {
     }
 }
 
+/// How to authenticate (RFC 4954). Who we are stays with the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Auth {
+    /// Mechanisms that may be used; of those that are offered as well, the best one is.
+    /// SCRAM-SHA-256-PLUS belongs here only if the caller can tell the
+    /// [`Channel`](crate::smtp::sasl::Channel).
+    pub mechanisms: AuthMechanisms,
+    /// Do so without TLS, too: whoever listens has the password, or may guess it at leisure.
+    pub without_tls: bool,
+}
+
 /// How a session is to behave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -146,12 +159,15 @@ pub struct Options {
     pub eight_bit: EightBit,
     /// STARTTLS.
     pub tls: TlsMode,
+    /// AUTH before anything is sent, or nothing is.
+    pub auth: Option<Auth>,
     /// How long to wait.
     pub timeouts: Timeouts,
 }
 
 impl Options {
-    /// SMTP with pipelining and chunking where offered, without TLS, with the RFC's timeouts.
+    /// SMTP with pipelining and chunking where offered, without TLS and AUTH, with the RFC's
+    /// timeouts.
     pub fn new(ehlo_name: EhloName) -> Self {
         Self {
             ehlo_name,
@@ -161,6 +177,7 @@ impl Options {
             body_ahead_bytes_max: crate::limits::BODY_AHEAD_BYTES_MAX,
             eight_bit: EightBit::default(),
             tls: TlsMode::default(),
+            auth: None,
             timeouts: Timeouts::RFC,
         }
     }

@@ -5,6 +5,7 @@ use crate::mail::address::{Mailbox, ReversePath};
 use crate::smtp::command::{MailParams, RcptParams};
 use crate::smtp::extension::Capabilities;
 use crate::smtp::reply::{EnhancedCode, ReplyCode};
+use crate::smtp::sasl::Mechanism;
 use crate::time::Instant;
 
 /// The caller's name for a transaction. No two in flight have the same.
@@ -51,6 +52,13 @@ pub enum Input<'a> {
     TlsEstablished,
     /// It failed.
     TlsFailed,
+    /// The line that [`Output::SendAuth`] asked for is out.
+    AuthSent {
+        /// Nothing more is to be said: the peer's yes counts.
+        complete: bool,
+    },
+    /// There is no such line: the peer can't do the mechanism, or isn't who it should be.
+    AuthFailed,
     /// A part of a body was taken by the network: restarts the block timeout
     /// (RFC 5321 4.5.3.2.5). Optional for bodies that surely go out within it.
     BodyProgress,
@@ -85,6 +93,10 @@ pub enum Output {
     },
     /// Start TLS as client, then tell [`Input::TlsEstablished`] or [`Input::TlsFailed`].
     StartTls,
+    /// Send the next line of AUTH with this mechanism, then tell [`Input::AuthSent`] or
+    /// [`Input::AuthFailed`]. [`Session::challenge`](super::Session::challenge) has what it
+    /// answers; [`AuthLines`](super::AuthLines) writes it.
+    SendAuth(Mechanism),
     /// Something to know. [`Session::reply`](super::Session::reply) has the text behind it.
     Event(Event),
     /// Nothing more until the next input; at this instant at the latest tell
@@ -209,6 +221,20 @@ pub enum Cause {
     TlsNotOffered,
     /// The handshake failed.
     TlsFailed,
+    /// We are to authenticate, and the peer offers no mechanism that may be used.
+    AuthNotOffered,
+    /// We are to authenticate, and only over TLS, which there isn't.
+    AuthNeedsTls,
+    /// The peer doesn't take our user and password; [`Session::reply`](super::Session::reply) has
+    /// its words. It is temporary, since mail has to wait until an operator has seen it.
+    AuthRefused {
+        /// Its reply code.
+        code: ReplyCode,
+        /// Its enhanced status code.
+        enhanced: Option<EnhancedCode>,
+    },
+    /// The peer doesn't keep to the mechanism, or could not prove that it knows the password.
+    AuthUnproven,
     /// Needs SMTPUTF8 (RFC 6531 3.2).
     Utf8NotOffered,
     /// Needs 8BITMIME.
@@ -237,7 +263,9 @@ impl Cause {
     /// The reply code, where a reply is the cause.
     pub const fn code(&self) -> Option<ReplyCode> {
         match *self {
-            Self::Reply { code, .. } | Self::UnexpectedReply(code) => Some(code),
+            Self::Reply { code, .. }
+            | Self::AuthRefused { code, .. }
+            | Self::UnexpectedReply(code) => Some(code),
             _ => None,
         }
     }
@@ -250,6 +278,13 @@ impl Cause {
             Self::Timeout | Self::Closed => (4, 2),
             Self::ReplyTooLong | Self::ReplyMalformed | Self::UnexpectedReply(_) => (5, 0),
             Self::PlaintextInjected | Self::TlsNotOffered | Self::TlsFailed => (7, 10),
+            Self::AuthNotOffered => (7, 4),
+            Self::AuthNeedsTls => (7, 11),
+            // The peer's class is "permanent", ours is not.
+            Self::AuthRefused { enhanced, .. } => {
+                enhanced.map_or((7, 8), |code| (code.subject, code.detail))
+            }
+            Self::AuthUnproven => (7, 0),
             Self::Utf8NotOffered => (6, 7),
             Self::EightBitNotOffered | Self::BinaryNotOffered => (6, 3),
             Self::TooLarge { .. } => (3, 4),
@@ -275,6 +310,8 @@ pub enum State {
     StartTls,
     /// The handshake.
     Handshake,
+    /// AUTH.
+    Auth,
     /// Takes transactions, has none.
     Idle,
     /// RSET.
@@ -303,6 +340,7 @@ impl State {
             Self::Hello
             | Self::StartTls
             | Self::Handshake
+            | Self::Auth
             | Self::Idle
             | Self::Reset
             | Self::Quit
@@ -322,6 +360,7 @@ impl core::fmt::Display for State {
             Self::Hello => "in answer to EHLO",
             Self::StartTls => "in answer to STARTTLS",
             Self::Handshake => "in the TLS handshake",
+            Self::Auth => "in answer to AUTH",
             Self::Idle => "between transactions",
             Self::Reset => "in answer to RSET",
             Self::Mail => "in answer to MAIL",
@@ -347,6 +386,18 @@ impl core::fmt::Display for Cause {
             Self::PlaintextInjected => f.write_str("plaintext came before the TLS handshake"),
             Self::TlsNotOffered => f.write_str("TLS is required and the peer doesn't offer it"),
             Self::TlsFailed => f.write_str("the TLS handshake failed"),
+            Self::AuthNotOffered => {
+                f.write_str("the peer offers no mechanism of AUTH that may be used")
+            }
+            Self::AuthNeedsTls => {
+                f.write_str("user and password are sent over TLS only, and the connection has none")
+            }
+            Self::AuthRefused { code, .. } => {
+                write!(f, "the peer refused our user and password with {code}")
+            }
+            Self::AuthUnproven => f.write_str(
+                "the peer doesn't keep to the mechanism of AUTH, or doesn't know the password",
+            ),
             Self::Utf8NotOffered => {
                 f.write_str("the message needs SMTPUTF8 and the peer doesn't offer it")
             }
@@ -388,6 +439,8 @@ pub enum Misuse {
     NoSuchBody,
     /// `TlsEstablished` or `TlsFailed` without [`Output::StartTls`].
     NoHandshake,
+    /// `AuthSent` or `AuthFailed` without [`Output::SendAuth`].
+    NoAuth,
 }
 
 impl core::fmt::Display for Misuse {
@@ -398,6 +451,7 @@ impl core::fmt::Display for Misuse {
             Self::SameTransaction => "a transaction in flight has this id",
             Self::NoSuchBody => "this body was not asked for",
             Self::NoHandshake => "no TLS handshake was asked for",
+            Self::NoAuth => "no line of AUTH was asked for",
         })
     }
 }

@@ -1,5 +1,6 @@
 //! Whole sessions against scripted peers.
 
+mod auth;
 mod harness;
 mod opening;
 mod pipelining;

@@ -229,7 +229,7 @@ impl Session {
             Step::Reset => Command::Rset.emit(out).map(Some),
             Step::Mail => envelopes
                 .envelope(txn.id)
-                .map(|envelope| emit_mail(&envelope, &self.capabilities, out))
+                .map(|envelope| emit_mail(&envelope, &self.capabilities, self.authenticated, out))
                 .transpose(),
             Step::Rcpt(index) => envelopes
                 .envelope(txn.id)
@@ -336,9 +336,15 @@ impl Session {
 fn emit_mail(
     envelope: &impl Envelope,
     offered: &Capabilities,
+    authenticated: bool,
     out: &mut [u8],
 ) -> Result<usize, BufferFull> {
-    let (from, wanted) = envelope.mail();
+    let (from, mut wanted) = envelope.mail();
+    if authenticated {
+        // RFC 4954 5: a server that we authenticated to is told whose the message is, or that
+        // we don't vouch for anybody.
+        wanted.auth = wanted.auth.or(Some(b"<>"));
+    }
     let params = mail_params(wanted, envelope, offered);
     Command::Mail(from, params).emit(out)
 }

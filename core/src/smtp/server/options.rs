@@ -14,7 +14,8 @@ pub struct Options {
     pub lmtp: bool,
     /// Extensions that the EHLO answer names; a parameter of any other gets 555 5.5.4.
     pub offer: Offer,
-    /// SASL mechanisms that the EHLO answer names; none: AUTH gets 502.
+    /// SASL mechanisms that the EHLO answer names, SCRAM-SHA-256-PLUS only under TLS; none: AUTH
+    /// gets 502.
     pub auth: AuthMechanisms,
     /// AUTH is neither offered nor taken before TLS (RFC 4954 4; 538 5.7.11).
     pub auth_needs_tls: bool,
@@ -75,17 +76,21 @@ impl Options {
         }
     }
 
-    pub(super) fn offers_auth(&self) -> bool {
+    /// Whether anybody can authenticate, with TLS at least.
+    pub fn offers_auth(&self) -> bool {
         self.auth != AuthMechanisms::default()
     }
 
-    pub(super) fn offers_mechanism(&self, name: &str) -> bool {
-        let is = |n: &str| name.eq_ignore_ascii_case(n);
-        (self.auth.plain && is("PLAIN"))
-            || (self.auth.login && is("LOGIN"))
-            || (self.auth.cram_md5 && is("CRAM-MD5"))
-            || (self.auth.scram_sha_256 && is("SCRAM-SHA-256"))
-            || (self.auth.oauth && (is("OAUTHBEARER") || is("XOAUTH2")))
+    /// The mechanisms that are offered with or without TLS: there is nothing to bind without it.
+    pub(super) fn mechanisms(&self, tls: bool) -> AuthMechanisms {
+        match tls {
+            true => self.auth,
+            false if self.auth_needs_tls => AuthMechanisms::default(),
+            false => AuthMechanisms {
+                scram_sha_256_plus: false,
+                ..self.auth
+            },
+        }
     }
 }
 

@@ -219,6 +219,7 @@ impl Queue {
             (auth.login, " LOGIN"),
             (auth.cram_md5, " CRAM-MD5"),
             (auth.scram_sha_256, " SCRAM-SHA-256"),
+            (auth.scram_sha_256_plus, " SCRAM-SHA-256-PLUS"),
             (auth.oauth, " OAUTHBEARER XOAUTH2"),
         ];
         if !mechanisms.iter().any(|(on, _)| *on) {
@@ -361,6 +362,7 @@ mod tests {
                 login: true,
                 cram_md5: true,
                 scram_sha_256: true,
+                scram_sha_256_plus: true,
                 oauth: true,
             },
         };

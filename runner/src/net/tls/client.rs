@@ -240,6 +240,11 @@ fn config(
 }
 
 impl Attempt {
+    /// What it takes, for a connection that isn't one of a ring.
+    pub(in crate::net) fn into_parts(self) -> (Arc<ClientConfig>, ServerName<'static>) {
+        (self.config, self.name)
+    }
+
     pub(super) fn begin(self) -> Result<ClientConnection, Fault> {
         ClientConnection::new(self.config, self.name).map_err(|e| Fault::of(&e))
     }

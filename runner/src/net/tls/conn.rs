@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use courser_core::smtp::sasl::Channel;
 use rustls::{
     AlertDescription, CertificateError, Connection, HandshakeKind, PeerIncompatible,
     PeerMisbehaved, ProtocolVersion,
@@ -18,6 +19,7 @@ use rustls::{
 use super::super::op;
 use super::super::tcp::Stream;
 use super::client::Attempt;
+use super::leaf;
 
 /// Bytes of one receive during a handshake: a flight with its certificates often fits.
 const HANDSHAKE_RECEIVE_BYTES: usize = 4096;
@@ -39,6 +41,8 @@ pub struct Conn {
 
 struct Layer {
     rustls: RefCell<Connection>,
+    /// What logins are bound to (RFC 5929 4).
+    end_point: Vec<u8>,
     facts: Facts,
 }
 
@@ -126,7 +130,13 @@ impl Fault {
         Self::new(FaultKind::Broken, text)
     }
 
-    fn broken(error: &io::Error) -> Self {
+    /// Why a handshake failed.
+    pub(in crate::net) fn of_handshake(error: &io::Error) -> Self {
+        let inner = error.get_ref().and_then(|e| e.downcast_ref());
+        inner.map_or_else(|| Self::broken(error), Self::of)
+    }
+
+    pub(super) fn broken(error: &io::Error) -> Self {
         Self::new(
             FaultKind::Broken,
             format!("the connection broke within the TLS handshake: {error}"),
@@ -261,14 +271,24 @@ impl Conn {
         chain.iter().map(|der| der.to_vec()).collect()
     }
 
-    /// Keying material of this session for a use of its own (RFC 5705, RFC 9266): what `label` gives,
-    /// 32 bytes; `None` in plaintext.
-    pub fn exporter(&self, label: &[u8]) -> Option<[u8; 32]> {
-        let tls = self.tls.as_deref()?;
-        let connection = tls.rustls.borrow();
-        connection
-            .export_keying_material([0; 32], label, Some(&[]))
-            .ok()
+    /// What a login over this connection can be bound to, so that nobody in between can pass it on.
+    pub fn channel(&self) -> Channel {
+        let Some(tls) = self.tls.as_deref() else {
+            return Channel::none();
+        };
+        let mut channel = Channel::none();
+        if !tls.end_point.is_empty() {
+            channel = channel.with_server_end_point(&tls.end_point);
+        }
+        // In TLS 1.2 it would take an extension that not all have (RFC 9266 4.2).
+        let exported = (tls.facts.version == "TLSv1.3").then(|| {
+            let rustls = tls.rustls.borrow();
+            rustls.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(&[]))
+        });
+        if let Some(Ok(material)) = exported {
+            channel = channel.with_exporter(material);
+        }
+        channel
     }
 
     /// Receives into the spare capacity of `buf`. Of TLS a record may be longer than that; the buffer
@@ -318,7 +338,10 @@ impl Conn {
     /// Why there is no TLS; the connection is of no use then. Dropped before its end, too.
     pub async fn start_client(&mut self, attempt: Attempt) -> Result<(), Fault> {
         let client = attempt.begin()?;
-        self.shake_hands(client.into(), Vec::new(), None).await
+        self.shake_hands(client.into(), Vec::new(), None).await?;
+        let end_point = self.peer_chain().first().map(|der| leaf::end_point(der));
+        self.bind_to(end_point.unwrap_or_default());
+        Ok(())
     }
 
     /// The handshake as server. `heard` is what came behind the client's STARTTLS already, and
@@ -332,8 +355,18 @@ impl Conn {
         heard: Vec<u8>,
         receiving: Option<Pin<Box<Receive>>>,
     ) -> Result<(), Fault> {
-        let server = server.begin()?;
-        self.shake_hands(server.into(), heard, receiving).await
+        let certificates = server;
+        let rustls = server.begin()?;
+        self.shake_hands(rustls.into(), heard, receiving).await?;
+        let name = self.facts().and_then(|facts| facts.server_name.clone());
+        self.bind_to(certificates.end_point(name.as_deref()));
+        Ok(())
+    }
+
+    fn bind_to(&mut self, end_point: Vec<u8>) {
+        if let Some(tls) = self.tls.as_mut().and_then(Rc::get_mut) {
+            tls.end_point = end_point;
+        }
     }
 
     async fn shake_hands(
@@ -390,6 +423,7 @@ impl Conn {
         let facts = Facts::of(&rustls);
         self.tls = Some(Rc::new(Layer {
             rustls: RefCell::new(rustls),
+            end_point: Vec::new(),
             facts,
         }));
         Ok(())

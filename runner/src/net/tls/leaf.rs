@@ -2,6 +2,7 @@
 
 use courser_core::time::Wall;
 use serde::Serialize;
+use sha2::{Digest, Sha256, Sha384, Sha512};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::config::When;
@@ -36,6 +37,32 @@ impl Leaf {
             not_before: show(validity.not_before.timestamp()),
             not_after: show(validity.not_after.timestamp()),
         }
+    }
+}
+
+/// The hash of a certificate in DER to which logins are bound (`tls-server-end-point`, RFC 5929 4.1):
+/// by the hash of its signature, or by SHA-256 where that is an old one. Empty where it is damaged, or
+/// its signature has no hash of its own (Ed25519).
+pub fn end_point(der: &[u8]) -> Vec<u8> {
+    let Ok((_, certificate)) = X509Certificate::from_der(der) else {
+        return Vec::new();
+    };
+    match certificate
+        .signature_algorithm
+        .algorithm
+        .to_id_string()
+        .as_str()
+    {
+        // RSA and ECDSA with SHA-384 and SHA-512.
+        "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" => Sha384::digest(der).to_vec(),
+        "1.2.840.113549.1.1.13" | "1.2.840.10045.4.3.4" => Sha512::digest(der).to_vec(),
+        // RSA and ECDSA with SHA-256, SHA-1, MD5.
+        "1.2.840.113549.1.1.11"
+        | "1.2.840.10045.4.3.2"
+        | "1.2.840.113549.1.1.5"
+        | "1.2.840.10045.4.1"
+        | "1.2.840.113549.1.1.4" => Sha256::digest(der).to_vec(),
+        _ => Vec::new(),
     }
 }
 

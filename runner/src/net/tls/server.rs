@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use courser_core::time::Wall;
 use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::PrivateKeyDer;
 use rustls::server::{
     ClientHello, ResolvesServerCert, ServerSessionMemoryCache, WebPkiClientVerifier,
 };
@@ -16,7 +17,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::client::provider;
 use super::conn::Fault;
-use super::leaf::names;
+use super::leaf::{end_point, names};
 use super::pem::{self, FileFault};
 use crate::config::{self, Certificate, Config, ListenerTls, TlsVersion};
 
@@ -32,6 +33,8 @@ pub struct Loaded {
     pub names: Vec<String>,
     /// Until when it is valid.
     pub not_after: Wall,
+    /// What logins are bound to; see [`end_point`].
+    end_point: Vec<u8>,
     key: Arc<CertifiedKey>,
 }
 
@@ -123,6 +126,7 @@ fn load(one: &Certificate, now: Wall) -> Result<Loaded, FileFault> {
         file: one.file.clone(),
         names,
         not_after: Wall::from_unix(to),
+        end_point: end_point(&chain[0]),
         key: Arc::new(key),
     })
 }
@@ -162,6 +166,7 @@ impl ResolvesServerCert for BySni {
 /// Makes TLS connections with clients.
 pub struct Server {
     config: Arc<ServerConfig>,
+    certificates: Arc<Certificates>,
 }
 
 impl fmt::Debug for Server {
@@ -204,7 +209,7 @@ impl Server {
                 builder.with_client_cert_verifier(verifier)
             }
         };
-        let mut config = builder.with_cert_resolver(Arc::new(BySni(certificates)));
+        let mut config = builder.with_cert_resolver(Arc::new(BySni(certificates.clone())));
         config.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
         // Keys that change by themselves; without one, sessions go on from memory.
         if let Ok(ticketer) = aws_lc_rs::Ticketer::new() {
@@ -212,7 +217,35 @@ impl Server {
         }
         Ok(Self {
             config: Arc::new(config),
+            certificates,
         })
+    }
+
+    /// With a certificate for `name` that it makes itself, and nobody has reason to trust.
+    ///
+    /// # Errors
+    /// When none can be made for such a name.
+    pub fn self_signed(name: &str) -> Result<Self, String> {
+        let made = rcgen::generate_simple_self_signed([name.to_owned()])
+            .map_err(|e| format!("no certificate can be made for {name:?}: {e}"))?;
+        let der = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+        let signer = aws_lc_rs::sign::any_supported_type(&der).map_err(|e| e.to_string())?;
+        let key = CertifiedKey::new(vec![made.cert.der().clone()], signer);
+        let mut certificates = Certificates::default();
+        certificates.all.push(Loaded {
+            file: PathBuf::new(),
+            names: vec![name.to_owned()],
+            not_after: Wall::from_unix(i64::MAX),
+            end_point: end_point(made.cert.der()),
+            key: Arc::new(key),
+        });
+        Self::new(Arc::new(certificates), TlsVersion::Tls12, None).map_err(|e| e.to_string())
+    }
+
+    /// What logins are bound to where a client asked for this name.
+    pub(super) fn end_point(&self, name: Option<&str>) -> Vec<u8> {
+        let certificate = self.certificates.of(name);
+        certificate.map_or(Vec::new(), |one| one.end_point.clone())
     }
 
     pub(super) fn begin(&self) -> Result<ServerConnection, Fault> {

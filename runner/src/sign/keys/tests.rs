@@ -5,6 +5,7 @@ use courser_core::auth::Evaluate;
 use courser_core::auth::dkim::{Status, Verifier};
 use courser_core::dns::{Outcome, Records};
 use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 
 const RSA: &str = include_str!("../../../../core/src/auth/dkim/test-rsa-2048.pem");
 const RSA_PKCS1: &str = include_str!("../../../../core/src/auth/dkim/test-rsa-2048-pkcs1.pem");

@@ -74,6 +74,8 @@ pub(super) struct Run {
     pub(super) out: Vec<u8>,
     /// Tells `BodySent` at once.
     pub(super) prompt: bool,
+    /// Tells `AuthSent` at once, and that so much is said.
+    pub(super) auth_complete: Option<bool>,
     pub(super) lines: Vec<String>,
     pub(super) events: Vec<Event>,
 }
@@ -90,6 +92,7 @@ impl Run {
             now: Instant::ZERO,
             out: vec![0; 65536],
             prompt: true,
+            auth_complete: Some(true),
             lines: Vec::new(),
             events: Vec::new(),
         }
@@ -175,6 +178,15 @@ impl Run {
                     }
                 }
                 Output::StartTls => self.lines.push("> (tls)".into()),
+                Output::SendAuth(mechanism) => {
+                    let asked = self.session.challenge().map(String::from_utf8_lossy);
+                    let asked = asked.map_or(String::new(), |text| format!(" to “{text}”"));
+                    self.lines.push(format!("> (auth {mechanism}{asked})"));
+                    if let Some(complete) = self.auth_complete {
+                        let sent = Input::AuthSent { complete };
+                        self.session.handle(self.now, sent).unwrap();
+                    }
+                }
                 Output::Event(event) => {
                     self.events.push(event);
                     let reply = self.session.reply().map(|reply| reply.text().to_string());

@@ -35,6 +35,20 @@ fn tls(replies: &[&str]) -> Run {
     at(options, replies)
 }
 
+fn authenticated() -> Options {
+    let mechanisms = crate::smtp::extension::AuthMechanisms {
+        plain: true,
+        ..Default::default()
+    };
+    Options {
+        auth: Some(Auth {
+            mechanisms,
+            without_tls: true,
+        }),
+        ..options()
+    }
+}
+
 fn plain(replies: &[&str]) -> Run {
     let opening = ["220 mx", "250 mx"];
     at(options(), &[&opening, replies].concat())
@@ -80,6 +94,17 @@ const STARTS: &[Start] = &[
     }),
     ("EHLO over TLS", || {
         tls(&["220 mx", "250-mx\r\n250 STARTTLS", "220 go", "(tls)"])
+    }),
+    ("AUTH", || {
+        at(authenticated(), &["220 mx", "250-mx\r\n250 AUTH PLAIN"])
+    }),
+    ("AUTH, a line asked for", || {
+        let mut run = Run::new(authenticated());
+        run.auth_complete = None;
+        run.drain();
+        run.hear("220 mx\r\n");
+        run.hear("250-mx\r\n250 AUTH PLAIN\r\n");
+        run
     }),
     ("idle", || Run::ready(options(), &[])),
     ("RSET", || {
@@ -143,6 +168,9 @@ const REPLIES: &[&str] = &[
     "junk",
 ];
 
+/// Those of AUTH.
+const AUTH_REPLIES: &[&str] = &["235 welcome", "334 who?"];
+
 /// What one input does: the outputs, then the state.
 fn row(mut run: Run, input: &str) -> String {
     run.lines.clear();
@@ -167,7 +195,15 @@ fn transitions() {
     for (name, start) in STARTS {
         let run = start();
         table += &format!("{name} ({:?})\n", run.session.state());
-        for input in REPLIES.iter().chain(&["(closed)", "(deadline)"]) {
+        let auth = match run.session.state() {
+            State::Auth => AUTH_REPLIES,
+            _ => &[],
+        };
+        for input in auth
+            .iter()
+            .chain(REPLIES)
+            .chain(&["(closed)", "(deadline)"])
+        {
             table += &row(run.clone(), input);
             table.push('\n');
         }
