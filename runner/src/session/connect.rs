@@ -480,6 +480,7 @@ fn identity(
             )),
             host: Some(host.clone()),
             address: Some(address),
+            sessions: Rc::default(),
         },
     })
 }

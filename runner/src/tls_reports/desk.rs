@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use courser_core::dns::Name;
 use courser_core::mail::address::Mailbox;
-use courser_core::route::fields::Published;
+use courser_core::route::Published;
 use courser_core::route::tlsrpt::{
     Report, ReportMail, Reporter, day_of, gzip, published, question,
 };
