@@ -11,6 +11,7 @@
 //! | [`route`] | Plan |
 //! | [`session`] | Outcome |
 //! | [`feedback`], [`events`] | Event |
+//! | [`tls_reports`] | domains hear what came of TLS with their hosts |
 //! | [`memory`] | how much it takes, and what is given back |
 //! | [`net`] | sockets, the ring and the clock |
 //! | [`private`] | files that only the server may read |
@@ -39,3 +40,4 @@ pub mod shard;
 pub mod sign;
 pub mod sink;
 pub mod spool;
+pub mod tls_reports;

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use courser_core::dns::Name;
 use courser_core::traffic::scheduler::SourceId;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -37,6 +38,7 @@ use crate::shard::shared::{Mail, Shared};
 use crate::shard::{self, admit};
 use crate::sign::Keys;
 use crate::spool::{SpoolState, Store};
+use crate::tls_reports::{self, Desk};
 
 /// How often the spool's state is looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -90,6 +92,12 @@ pub fn run(path: &Path, config: Config, logging: LogHandle) -> anyhow::Result<()
         took_ms = recovery.took.as_millis() as u64,
         "the spool is open"
     );
+    for warning in tls_reports::warnings(&config, &keys, clock::wall()) {
+        tracing::warn!("{warning}");
+    }
+    let spooled = |id| recovery.messages.iter().any(|m| m.envelope.id() == id);
+    let book = tls_reports::book::Book::load(&config.spool.dir, clock::wall(), spooled);
+    let desk = Arc::new(Desk::new(book));
     let kept = mta_sts::store::Store::beside(&config.spool.dir);
     let (policies, wanted) = Policies::load(kept, clock::wall());
     let shared = Shared::new(
@@ -168,7 +176,9 @@ pub fn run(path: &Path, config: Config, logging: LogHandle) -> anyhow::Result<()
         path: path.to_owned(),
         logging,
         entrances: doors.iter().map(|d| d.0.clone()).collect(),
+        desk: desk.clone(),
     });
+    runtime.spawn(desk.clone().run(shared.clone()));
     runtime.spawn(mta_sts::fetch::run(shared.clone(), wanted));
     let reason = runtime.block_on(control_plane(plane, control, hangups, &threads))?;
     for inbox in &shared.inboxes {
@@ -187,6 +197,7 @@ pub fn run(path: &Path, config: Config, logging: LogHandle) -> anyhow::Result<()
         }
     }
     runtime.shutdown_timeout(Duration::from_secs(1));
+    desk.finish(&shared);
     let rest = shared.deliveries.used();
     spool.close();
     sink.send_blocking(&mut vec![Event::now(EventKind::Stopped {
@@ -435,6 +446,7 @@ struct Plane {
     path: PathBuf,
     logging: LogHandle,
     entrances: Vec<Arc<Entrance>>,
+    desk: Arc<Desk>,
 }
 
 impl Plane {
@@ -583,6 +595,35 @@ impl Plane {
         }))
     }
 
+    async fn tls_report(&self, domain: Option<String>, send: bool) -> Response {
+        if !self.shared.config().tls.report.enabled {
+            return Response::error(
+                "TLS reports are not made here",
+                "set tls.report.enabled = true",
+            );
+        }
+        let only = match domain.as_deref().map(Name::from_domain).transpose() {
+            Ok(only) => only,
+            Err(error) => {
+                let domain = domain.unwrap_or_default();
+                return Response::error(
+                    format!("{domain} is no domain: {error}"),
+                    "write one such as example.net",
+                );
+            }
+        };
+        let (reports, lost) = self.desk.today(&self.shared, only.clone()).await;
+        let sent = match send {
+            true => self.desk.send_now(&self.shared, only).await,
+            false => Vec::new(),
+        };
+        Response::TlsReports {
+            reports,
+            lost,
+            sent,
+        }
+    }
+
     /// Reads the configuration again and puts in force what can be.
     fn reload(&self) -> Response {
         let new = match config::load(&self.path) {
@@ -691,6 +732,7 @@ impl ControlBackend for Plane {
                     Response::Deliveries { deliveries }
                 }
                 Request::Reload => self.reload(),
+                Request::TlsReport { domain, send } => self.tls_report(domain, send).await,
                 Request::Drain => {
                     self.shared.drain();
                     Response::Draining

@@ -196,6 +196,11 @@ impl Fake {
                 let deliveries = chosen(&filter).into_iter().map(detail).collect();
                 Response::Deliveries { deliveries }
             }
+            Request::TlsReport { .. } => Response::TlsReports {
+                reports: Vec::new(),
+                lost: 0,
+                sent: Vec::new(),
+            },
             Request::Hold { filter, .. }
             | Request::Release { filter }
             | Request::Retry { filter }

@@ -2,12 +2,12 @@
 //!
 //! How it is used by who sends mail:
 //!
-//! 1. Tell a [`Collector`] what each session came to: [`Collector::add`], with the policy that it
+//! 1. Tell a [`Collector`] what each [`Session`] came to: [`Collector::add`], with the policy that it
 //!    was judged by and, if it failed, the [`Failure`]. A new day takes a new collector.
 //! 2. When the day is over, ask for each of its [`domains`](Collector::domains) what it
 //!    [publishes](published) at [`question`]; those that want reports get
-//!    [`Collector::report`] as [`to_json`](Report::to_json), under [`Report::file_name`], by HTTPS
-//!    or mail.
+//!    [`Collector::report`] as [`to_json`](Report::to_json) and [`gzip`], by HTTPS or as a
+//!    [`ReportMail`].
 //!
 //! And by who receives them: [`Report::read`] reads JSON as it was sent, gzipped or not,
 //! [`Report::of_mail`] a mail that has one.
@@ -45,17 +45,23 @@
 //! | `report` | what a report says |
 //! | `json` | the same as JSON, read tolerantly |
 //! | `carrier` | what it comes in: gzip, mail |
+//! | `mail` | the mail that it is sent in |
+//! | `session` | what a connection came to, for a report |
 //! | `collect` | a day's results |
 
 mod carrier;
 mod collect;
 mod json;
+mod mail;
 mod record;
 mod report;
+mod session;
 
-pub use carrier::ReadError;
+pub use carrier::{ReadError, gzip};
 pub use collect::{AnotherDay, Collector, Reporter, day_of};
+pub use mail::ReportMail;
 pub use record::{Record, published, question};
 pub use report::{
     AppliedPolicy, Failure, FailureDetail, PolicyReport, PolicyType, Report, ResultType,
 };
+pub use session::Session;

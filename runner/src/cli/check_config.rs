@@ -115,13 +115,13 @@ fn users(config: &Config, logins: &Loaded, out: &mut dyn Write) -> std::io::Resu
 }
 
 fn signatures(config: &Config, keys: &Keys, out: &mut dyn Write) -> std::io::Result<()> {
+    let now = clock::wall();
     if keys.is_empty() {
-        return writeln!(
+        writeln!(
             out,
             "  signs nothing: there is no DKIM key, see [dkim] in --example"
-        );
+        )?;
     }
-    let now = clock::wall();
     for key in keys.iter() {
         let when = match (key.is_active(now), key.from, key.until) {
             (true, _, Some(until)) => format!("until {until}"),
@@ -132,8 +132,12 @@ fn signatures(config: &Config, keys: &Keys, out: &mut dyn Write) -> std::io::Res
         let what = key.record_name();
         writeln!(out, "  signs {when} with {what} ({})", key.algorithm())?;
     }
+    for warning in crate::tls_reports::warnings(config, keys, now) {
+        writeln!(out, "  warning: {warning}")?;
+    }
     for stream in &config.streams {
         if let Some(x) = config.dkim.expire_after
+            && !keys.is_empty()
             && x <= stream.retry.life
         {
             let (name, x, life) = (&*stream.name, x.as_secs(), stream.retry.life.as_secs());

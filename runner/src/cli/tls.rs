@@ -9,8 +9,11 @@ use std::time::Duration;
 use clap::Subcommand;
 use courser_core::route::{FixedHost, MxLookup, Plan};
 
+use super::connect::ConnectArgs;
+use super::queue::unexpected;
 use super::{Failure, Outcome, render};
 use crate::config::{self, Config, DEFAULT_PATH};
+use crate::control::protocol::{Request, Response};
 use crate::net::{ring, tls};
 use crate::route::Router;
 use crate::route::dns::Dns;
@@ -42,6 +45,20 @@ enum What {
         #[arg(long)]
         json: bool,
     },
+    /// Print what was counted today for TLS reports: a line of JSON for each domain, as it would be
+    /// sent
+    Report {
+        /// Where the server is.
+        #[command(flatten)]
+        connect: ConnectArgs,
+        /// Only about this domain
+        #[arg(long)]
+        domain: Option<String>,
+        /// And send it now, to the domains that ask for reports; what is counted later today makes
+        /// another one
+        #[arg(long)]
+        send: bool,
+    },
 }
 
 /// Probes.
@@ -49,12 +66,19 @@ enum What {
 /// # Errors
 /// A configuration that can't be used, or a domain to which nothing could be delivered.
 pub fn run(args: Args, out: &mut dyn Write) -> Outcome {
-    let What::Probe {
-        target,
-        config,
-        wait,
-        json,
-    } = args.what;
+    let (target, config, wait, json) = match args.what {
+        What::Probe {
+            target,
+            config,
+            wait,
+            json,
+        } => (target, config, wait, json),
+        What::Report {
+            connect,
+            domain,
+            send,
+        } => return report(&connect, domain, send, out),
+    };
     let config = Arc::new(config::load(&config)?);
     let client = tls::Client::load(config.tls.ca_file.as_deref())?;
     let dns = dns_config(&config)?;
@@ -85,6 +109,48 @@ pub fn run(args: Args, out: &mut dyn Write) -> Outcome {
             "no host of {} would get mail",
             report.domain
         ))),
+    }
+}
+
+fn report(
+    connect: &ConnectArgs,
+    domain: Option<String>,
+    send: bool,
+    out: &mut dyn Write,
+) -> Outcome {
+    let answer = connect
+        .connect()?
+        .call(&Request::TlsReport { domain, send })?;
+    let Response::TlsReports {
+        reports,
+        lost,
+        sent,
+    } = answer
+    else {
+        return Err(unexpected());
+    };
+    for report in &reports {
+        writeln!(out, "{report}")?;
+    }
+    if lost > 0 {
+        eprintln!("{lost} sessions of today are in no report: there was no room for them");
+    }
+    let mut failed = 0;
+    for one in &sent {
+        let to = match &*one.to {
+            "" => String::new(),
+            to => format!(" to {to}"),
+        };
+        let cause = match &*one.cause {
+            "" => String::new(),
+            cause => format!(": {cause}"),
+        };
+        eprintln!("{}: {}{to}{cause}", one.domain, one.result);
+        failed += usize::from(matches!(&*one.result, "failed" | "given-up"));
+    }
+    match failed {
+        0 => Ok(()),
+        n => Err(Failure::new(format!("{n} were not sent"))),
     }
 }
 

@@ -42,7 +42,7 @@ pub use names::{DomainName, DomainPattern, EmailAddress, Host, HostName, Name, N
 pub use problem::{Problem, Problems};
 pub use reload::{Change, ReloadPlan, reload_plan};
 pub use server::{Events, Limits, Log, LogFormat, LogLevel, SHARDS_MAX, Server, Spool};
-pub use tls::{Certificate, DomainTls, ListenerTls, Tls, TlsVersion};
+pub use tls::{Certificate, DomainTls, ListenerTls, Tls, TlsReports, TlsVersion};
 pub use tree::Option_;
 pub use units::{ByteSize, Percent, parse_duration, show_duration};
 pub use users::{Hidden, USERS_MAX, UserEntry, UserName, UsersFile, parse_users};
@@ -150,7 +150,7 @@ impl Config {
         let pools = Pool::read_all(root.sections_or_default("pool"), &sources);
         let streams = Stream::read_all(root.sections_or_default("stream"), &pools);
         let routes = Route::read_all(root.sections("route"));
-        let tls = Tls::read(root.section("tls"));
+        let tls = Tls::read(root.section("tls"), &hostname, &postmaster);
         let listeners = root.sections_or_default("listener");
         let there = listener::There {
             hostname: &hostname,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use courser_core::route::tls::{Demand, Level};
 
-use super::names::{DomainPattern, words};
+use super::names::{DomainPattern, EmailAddress, HostName, words};
 use super::tree::Section;
 
 words!(Level {
@@ -52,6 +52,58 @@ pub struct DomainTls {
     pub level: Level,
 }
 
+/// `[tls.report]`: what domains hear of TLS with their hosts (RFC 8460).
+#[derive(Clone, Debug, PartialEq)]
+pub struct TlsReports {
+    /// Sessions are counted, and reports sent to domains that ask for them.
+    pub enabled: bool,
+    /// Who reports, for people.
+    pub organization: String,
+    /// Whom to ask about a report.
+    pub contact: EmailAddress,
+    /// From whom the mail is. A DKIM key has to sign for its domain.
+    pub from: EmailAddress,
+    /// How long after the end of a day in UTC the first reports go.
+    pub send_after: Duration,
+    /// All go within so long after that, each domain's at a time of its own.
+    pub spread: Duration,
+    /// Reports go by HTTPS too, where domains ask for that.
+    pub https: bool,
+}
+
+impl TlsReports {
+    fn read(mut s: Section<'_, '_>, hostname: &HostName, postmaster: &EmailAddress) -> Self {
+        let hours = |h: u64| Duration::from_secs(h * 3600);
+        let read = Self {
+            enabled: s.get("enabled", false),
+            organization: s.get("organization", hostname.to_string()),
+            contact: s.get("contact", postmaster.clone()),
+            from: s.get("from", EmailAddress::at("tls-reports", hostname)),
+            send_after: s.bounded(
+                "send_after",
+                Duration::from_secs(600),
+                Duration::ZERO..=hours(12),
+            ),
+            spread: s.bounded("spread", hours(4), Duration::ZERO..=hours(12)),
+            https: s.get("https", true),
+        };
+        if read.organization.trim().is_empty() {
+            s.wrong(
+                "organization",
+                "is empty",
+                "name who sends, such as \"Example Inc.\"",
+            );
+        }
+        s.finish();
+        read
+    }
+
+    /// The domain that reports are from.
+    pub fn submitter(&self) -> &str {
+        self.from.rsplit('@').next().unwrap_or_default()
+    }
+}
+
 /// `[tls]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tls {
@@ -71,10 +123,16 @@ pub struct Tls {
     pub certificates: Vec<Certificate>,
     /// Levels of single domains.
     pub domains: Vec<DomainTls>,
+    /// `[tls.report]`
+    pub report: TlsReports,
 }
 
 impl Tls {
-    pub(super) fn read(mut s: Section<'_, '_>) -> Self {
+    pub(super) fn read(
+        mut s: Section<'_, '_>,
+        hostname: &HostName,
+        postmaster: &EmailAddress,
+    ) -> Self {
         let read = Self {
             ca_file: s.optional("ca_file"),
             min_version: s.get("min_version", TlsVersion::Tls12),
@@ -88,6 +146,7 @@ impl Tls {
             mta_sts: s.get("mta_sts", true),
             certificates: Vec::new(),
             domains: Vec::new(),
+            report: TlsReports::read(s.section("report"), hostname, postmaster),
         };
         let mut certificates = Vec::new();
         for mut c in s.sections("certificate") {

@@ -120,6 +120,15 @@ pub enum Request {
         #[serde(default)]
         filter: Filter,
     },
+    /// What was counted today for TLS reports; `send`: and send it now. → [`Response::TlsReports`]
+    TlsReport {
+        /// About which domain; `None`: about all.
+        #[serde(default)]
+        domain: Option<String>,
+        /// Whether it is sent.
+        #[serde(default)]
+        send: bool,
+    },
     /// Read the configuration again, as SIGHUP does. → [`Response::Reloaded`]
     Reload,
     /// Stop accepting, finish what is in flight and exit, as SIGTERM does.
@@ -246,6 +255,15 @@ pub enum Response {
         /// How many.
         count: u64,
     },
+    /// TLS reports.
+    TlsReports {
+        /// What was counted today and not sent, a report for each domain, as its JSON.
+        reports: Vec<serde_json::Value>,
+        /// Sessions of today that there was no room for.
+        lost: u64,
+        /// What became of those that were sent.
+        sent: Vec<TlsReportSent>,
+    },
     /// The configuration was read again.
     Reloaded {
         /// Options in force now, with old and new values.
@@ -278,6 +296,21 @@ impl Response {
             hint: hint.into(),
         }
     }
+}
+
+/// What became of a TLS report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsReportSent {
+    /// The domain that it is about.
+    pub domain: String,
+    /// Where it goes; empty: nowhere.
+    pub to: String,
+    /// Its id; empty: none was made.
+    pub report: String,
+    /// `queued`, `sent`, `failed`, `given-up` as in events; `not-wanted`.
+    pub result: String,
+    /// Why not.
+    pub cause: String,
 }
 
 /// Who is there.

@@ -106,6 +106,8 @@ pub enum EventKind {
     TlsFailed(Box<TlsFailed>),
     /// A domain says how much TLS its mail wants, or no longer does (MTA-STS, RFC 8461).
     TlsPolicy(Box<TlsPolicy>),
+    /// A report about TLS with its hosts was sent to a domain, or was not (RFC 8460).
+    TlsReport(Box<TlsReport>),
     /// The spool takes no messages, or takes them again.
     Spool {
         /// `open`, `nearly-full`, `trouble`, `failed`.
@@ -357,6 +359,30 @@ impl TlsPolicy {
             .map(|text| text.len() + 24);
         self.domain.len() + self.cause.len() + self.result.len() + lists.sum::<usize>()
     }
+}
+
+/// A domain was told what came of TLS with its hosts in a day, or was not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsReport {
+    /// The domain.
+    pub domain: String,
+    /// Where the report goes: `mailto:` or `https:`.
+    pub to: String,
+    /// The report's id.
+    pub report: String,
+    /// Sessions that succeeded.
+    pub successes: u64,
+    /// Sessions that failed.
+    pub failures: u64,
+    /// `queued`: it is in the spool as a mail. `sent`: it was taken by HTTPS. `failed`: it will be
+    /// tried again. `given-up`: it will not.
+    pub result: Cow<'static, str>,
+    /// The mail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<MessageId>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cause: String,
 }
 
 /// What the other side answered.
@@ -721,6 +747,10 @@ impl Event {
                 size_of::<TlsFailed>() + lane(&e.lane) + e.peer.peer_host.len() + e.cause.len()
             }
             EventKind::TlsPolicy(e) => size_of::<TlsPolicy>() + e.heap(),
+            EventKind::TlsReport(e) => {
+                let texts = [&e.domain, &e.to, &e.report, &e.cause];
+                size_of::<TlsReport>() + texts.iter().map(|text| text.len()).sum::<usize>()
+            }
             EventKind::Damage(e) => size_of::<Damage>() + e.path.len(),
             EventKind::Reloaded {
                 changed, problems, ..

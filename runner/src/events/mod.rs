@@ -45,7 +45,7 @@ pub mod log;
 pub use event::{
     AuthBlocked, AuthFailed, Client, Connection, Damage, Delivery, DeliveryEvent, Dsn, Event,
     EventKind, Lane, Message, Peer, Received, Refused, Reply, Throttled, Time, Timing, Tls,
-    TlsFailed, TlsPolicy, Verdict,
+    TlsFailed, TlsPolicy, TlsReport, Verdict,
 };
 pub use log::{
     EVENT_BLOCK_MS, EventLog, EventSink, EventStatus, GATHER_MS, Options, RETRY_MS_MAX,

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`settle`] | ends a delivery or dates it again |
 //! | [`bounce`] | writes delivery status notifications |
+//! | [`own`] | queues mail of our own that is about no other message |
 
 pub mod bounce;
+pub mod own;
 pub mod settle;

@@ -1,4 +1,4 @@
-//! A request by HTTPS (RFC 9110, 9112) on the control plane: to addresses that somebody else has
+//! Requests by HTTPS (RFC 9110, 9112) on the control plane: to addresses that somebody else has
 //! found, with a certificate that must be right, nothing followed, nothing kept, everything bounded.
 
 use std::fmt;
@@ -8,7 +8,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
+use hyper::Method;
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HOST, USER_AGENT};
@@ -82,8 +83,29 @@ impl std::error::Error for Trouble {}
 /// # Errors
 /// Why no response came, or not all of it.
 pub async fn get(client: &Client, request: &Request<'_>) -> Result<Response, Trouble> {
+    within_limit(client, request, None).await
+}
+
+/// POST of `body`, which is of a media type, on a connection of its own.
+///
+/// # Errors
+/// Why no response came, or not all of it; the server may have taken it all the same.
+pub async fn post(
+    client: &Client,
+    request: &Request<'_>,
+    media_type: &str,
+    body: Bytes,
+) -> Result<Response, Trouble> {
+    within_limit(client, request, Some((media_type, body))).await
+}
+
+async fn within_limit(
+    client: &Client,
+    request: &Request<'_>,
+    content: Option<(&str, Bytes)>,
+) -> Result<Response, Trouble> {
     let limit = request.limit;
-    let done = tokio::time::timeout(limit, exchange(client, request)).await;
+    let done = tokio::time::timeout(limit, exchange(client, request, content)).await;
     done.unwrap_or_else(|_| {
         let text = format!(
             "{} takes longer than {} s",
@@ -94,7 +116,11 @@ pub async fn get(client: &Client, request: &Request<'_>) -> Result<Response, Tro
     })
 }
 
-async fn exchange(client: &Client, request: &Request<'_>) -> Result<Response, Trouble> {
+async fn exchange(
+    client: &Client,
+    request: &Request<'_>,
+    content: Option<(&str, Bytes)>,
+) -> Result<Response, Trouble> {
     let host = request.host;
     let tls = client.attempt(host, &Trust::Authorities);
     let (config, name) = tls.map_err(Trouble::Tls)?.into_parts();
@@ -113,12 +139,25 @@ async fn exchange(client: &Client, request: &Request<'_>) -> Result<Response, Tr
         .handshake(TokioIo::new(stream))
         .await
         .map_err(broken)?;
-    let message = hyper::Request::get(request.path)
-        .header(HOST, host)
+    let (method, media_type, body) = match content {
+        None => (Method::GET, None, Bytes::new()),
+        Some((media_type, body)) => (Method::POST, Some(media_type), body),
+    };
+    let mut message = hyper::Request::builder().method(method).uri(request.path);
+    if let Some(media_type) = media_type {
+        message = message.header(CONTENT_TYPE, media_type);
+    }
+    // The port of HTTPS is left out (RFC 9110 7.2).
+    let authority = match request.port {
+        PORT => host.to_owned(),
+        port => format!("{host}:{port}"),
+    };
+    let message = message
+        .header(HOST, authority)
         .header(ACCEPT, request.accept)
         .header(USER_AGENT, concat!("courser/", env!("CARGO_PKG_VERSION")))
         .header(CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
+        .body(Full::new(body))
         .map_err(|e| Trouble::Other(format!("{host}{}: {e}", request.path)))?;
     let mut asking = pin!(async {
         let response = sender.send_request(message).await.map_err(broken)?;

@@ -5,9 +5,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use courser_core::dns::Name;
 use courser_core::feedback::verdict::Cause as LocalCause;
 use courser_core::feedback::verdict::{Stage, Verdict};
 use courser_core::route::tls::Level;
+use courser_core::route::tlsrpt::{ResultType, Session};
 use courser_core::route::{Plan, PlanHost};
 use courser_core::smtp::client::{self, Cause, Event, Failure, Options, State, TlsMode};
 use courser_core::smtp::extension::Capabilities;
@@ -23,8 +25,9 @@ use crate::feedback::settle::Said;
 use crate::login::SmartHost;
 use crate::net::clock;
 use crate::net::tcp::Stream;
-use crate::net::tls::{Conn, Fault, FaultKind};
+use crate::net::tls::{Conn, Fault, FaultKind, Trust};
 use crate::shard::Shard;
+use crate::tls_reports::Sessions;
 
 /// Who is at the other end.
 #[derive(Clone, Debug)]
@@ -41,6 +44,8 @@ pub struct Peer {
     pub capabilities: Capabilities,
     /// How the connection is encrypted; `None`: not.
     pub tls: Option<events::Tls>,
+    /// What this connection, and those before it that came to nothing, are for TLS reports.
+    pub sessions: Rc<Sessions>,
 }
 
 /// No host of the plan takes us now.
@@ -54,6 +59,8 @@ pub struct Unreachable {
     pub host: Option<Arc<str>>,
     /// Which address.
     pub address: Option<SocketAddr>,
+    /// What the connections are for TLS reports.
+    pub sessions: Rc<Sessions>,
 }
 
 /// Tries the hosts of `plan` in order, at most `max_hosts` of them, leaving out those that are
@@ -72,7 +79,9 @@ pub async fn establish(
         said: Said::locally("no host of the domain has an address that the source can reach"),
         host: None,
         address: None,
+        sessions: Rc::default(),
     };
+    let mut sessions = Sessions::default();
     // "Never" (RFC 7504) holds only if every host says so.
     let mut never = plan.hosts.len() <= config.delivery.max_hosts;
     let mut tried = 0;
@@ -107,10 +116,11 @@ pub async fn establish(
             if !std::mem::replace(&mut reached_for, true) {
                 tried += 1;
             }
-            match reach_or_fall_back(shard, task, plan_host, address).await {
-                Ok(done) => {
+            match reach_or_fall_back(shard, task, plan_host, address, &mut sessions).await {
+                Ok((link, mut peer)) => {
                     shard.host_alive(address);
-                    return Ok(done);
+                    peer.sessions = Rc::new(sessions);
+                    return Ok((link, peer));
                 }
                 Err(trouble) => {
                     // A host that only refuses one more connection is not dead.
@@ -125,6 +135,7 @@ pub async fn establish(
         }
     }
     last.verdict.permanent &= never;
+    last.sessions = Rc::new(sessions);
     Err(last)
 }
 
@@ -142,13 +153,29 @@ async fn reach_or_fall_back(
     task: &LaneTask,
     plan_host: &PlanHost,
     address: SocketAddr,
+    sessions: &mut Sessions,
 ) -> Result<(Link, Peer), Trouble> {
     let host = plan_host.name.clone();
     let config = shard.config();
+    // Mail that would rather be delivered than encrypted says nothing of policies; reports are such.
+    let counts = config.tls.report.enabled && !task.demand.optional;
+    let mut session = Session {
+        host: (&*host).into(),
+        receiving_ip: None,
+        sending_ip: task.source_address,
+        tlsa: None,
+        fault: None,
+        fault_by_test: None,
+    };
     let wanted = match wanted(shard.dns(), &config, (task.tls, &task.demand), plan_host).await {
         Ok(wanted) => wanted,
         Err(fault) => {
             shard.tell_tls_failed(task, (&host, address), &fault, false);
+            if counts {
+                session.tlsa = Name::parse(&host).ok().map(|name| (name, [].into()));
+                session.fault = Some(for_report(&fault));
+                sessions.push(session);
+            }
             return Err(no_tls(&host, address, LocalCause::DnsTemporary, fault));
         }
     };
@@ -156,7 +183,30 @@ async fn reach_or_fall_back(
     if may_fall_back && shard.is_tls_broken(address) {
         return reach(shard, task, host, address, &Wanted::NOTHING).await;
     }
-    match reach(shard, task, host.clone(), address, &wanted).await {
+    let done = reach(shard, task, host.clone(), address, &wanted).await;
+    if counts && (wanted.level != Level::Off || task.implicit_tls) {
+        session.receiving_ip = Some(address.ip());
+        session.tlsa.clone_from(&wanted.tlsa);
+        session.fault = match &done {
+            Ok((link, peer)) => {
+                session.sending_ip = Some(peer.local);
+                // What mail goes by doesn't say what a policy would find that is only tested.
+                if matches!(wanted.trust, Trust::Anyone) && task.sts.is_testing() {
+                    let chain = link.stream().peer_chain();
+                    let client = shard.shared().tls();
+                    let judged = client.judge(&host, &chain, clock::wall());
+                    session.fault_by_test = judged.as_ref().err().map(for_report);
+                }
+                no_tls_with(peer)
+            }
+            Err(trouble) => trouble.tls.as_ref().map(for_report),
+        };
+        // A connection that ended before it was about TLS isn't counted.
+        if done.is_ok() || session.fault.is_some() {
+            sessions.push(session);
+        }
+    }
+    match done {
         Err(Trouble {
             tls: Some(fault),
             unreachable,
@@ -178,6 +228,30 @@ async fn reach_or_fall_back(
     }
 }
 
+/// Why there is no TLS with a peer that takes mail without.
+fn no_tls_with(peer: &Peer) -> Option<(ResultType, String)> {
+    match (&peer.tls, peer.capabilities.starttls) {
+        (Some(_), _) => None,
+        (None, true) => Some((
+            ResultType::ValidationFailure,
+            "it offers STARTTLS and refuses it".to_owned(),
+        )),
+        (None, false) => Some((
+            ResultType::StarttlsNotSupported,
+            "it doesn't offer STARTTLS".to_owned(),
+        )),
+    }
+}
+
+fn for_report(fault: &Fault) -> (ResultType, String) {
+    let result = match fault.kind {
+        // Its records can be used; it is the certificate that isn't theirs (RFC 8460 4.3.2.1).
+        FaultKind::Tlsa => ResultType::ValidationFailure,
+        kind => ResultType::parse(kind.word()),
+    };
+    (result, fault.text.clone())
+}
+
 fn no_tls(host: &Arc<str>, address: SocketAddr, cause: LocalCause, fault: Fault) -> Trouble {
     Trouble {
         host_is_dead: false,
@@ -186,6 +260,7 @@ fn no_tls(host: &Arc<str>, address: SocketAddr, cause: LocalCause, fault: Fault)
             said: Said::locally(format!("{host} [{}]: {fault}", address.ip())),
             host: Some(host.clone()),
             address: Some(address),
+            sessions: Rc::default(),
         },
         tls: Some(fault),
     }
@@ -199,7 +274,7 @@ async fn reach(
     address: SocketAddr,
     wanted: &Wanted,
 ) -> Result<(Link, Peer), Trouble> {
-    let Wanted { level, trust } = wanted;
+    let Wanted { level, trust, .. } = wanted;
     let level = *level;
     let config = shard.config();
     let began = clock::now();
@@ -230,6 +305,7 @@ async fn reach(
                     said: Said::locally(format!("connect to {host} [{}]: {error}", address.ip())),
                     host: Some(host.clone()),
                     address: Some(address),
+                    sessions: Rc::default(),
                 },
             }
         })?;
@@ -297,6 +373,7 @@ async fn reach(
                     said,
                     host: Some(host.clone()),
                     address: Some(address),
+                    sessions: Rc::default(),
                 };
                 broken = Some((failure, unreachable));
             }
@@ -326,6 +403,7 @@ async fn reach(
                     connect,
                     capabilities,
                     tls,
+                    sessions: Rc::default(),
                 },
             ))
         }
@@ -372,6 +450,7 @@ async fn reach(
                 said: Said::locally(format!("{host} [{}]: closed the connection", address.ip())),
                 host: Some(host),
                 address: Some(address),
+                sessions: Rc::default(),
             },
         }),
     }
@@ -401,6 +480,7 @@ fn identity(
             )),
             host: Some(host.clone()),
             address: Some(address),
+            sessions: Rc::default(),
         },
     })
 }

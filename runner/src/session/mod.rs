@@ -123,6 +123,9 @@ async fn converse(shard: &Rc<Shard>, task: &LaneTask, mut link: Link, peer: Rc<P
         while !quitting && !bell.close.get() && link.machine().can_begin() {
             match shard.take_work(task, peer.capabilities.rcpt_max) {
                 Work::Batch { message, leased } => {
+                    for one in &leased {
+                        shard.count_tls(task, &peer.sessions, (&message, *one));
+                    }
                     idle_since = clock::now();
                     let id = TransactionId(next_id);
                     next_id = next_id.wrapping_add(1);

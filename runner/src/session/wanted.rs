@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use courser_core::auth::Step;
-use courser_core::dns::Name;
+use courser_core::dns::{Name, Tlsa};
 use courser_core::route::PlanHost;
 use courser_core::route::dane::{Requirement, TlsaLookup, Tlsas, reference_names};
 use courser_core::route::tls::{Demand, Level};
@@ -19,6 +19,8 @@ pub struct Wanted {
     pub level: Level,
     /// With whom.
     pub trust: Trust,
+    /// The host's TLSA records and their base domain, where DNSSEC vouches for them.
+    pub tlsa: Option<(Name, Box<[Tlsa]>)>,
 }
 
 impl Wanted {
@@ -26,6 +28,7 @@ impl Wanted {
     pub const NOTHING: Self = Self {
         level: Level::Off,
         trust: Trust::Anyone,
+        tlsa: None,
     };
 }
 
@@ -46,6 +49,7 @@ pub async fn wanted(
             Level::Verified => Trust::Authorities,
             _ => Trust::Anyone,
         },
+        tlsa: None,
     };
     let asks = config.dns.trusted && config.tls.dane && !demand.optional;
     if !asks || level == Level::Off {
@@ -65,10 +69,12 @@ pub async fn wanted(
             // Whoever it is; unless the level says more.
             Requirement::Encrypted => Wanted {
                 level: by_level.level.max(Level::Required),
+                tlsa: Some((base, records)),
                 ..by_level
             },
             Requirement::Authenticated => Wanted {
                 level: by_level.level.max(Level::Required),
+                tlsa: Some((base.clone(), records.clone())),
                 trust: Trust::Dane(Arc::new(Dane {
                     names: dane_names(base, host),
                     records,

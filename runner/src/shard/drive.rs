@@ -301,6 +301,7 @@ impl Shard {
                 let trouble = self.trouble_of(&view);
                 match trouble {
                     Some((task, trouble)) => {
+                        self.count_tls(&task, &trouble.sessions, (&message, leased));
                         let attempt = Attempt::local(Some(&task), &message, leased, now);
                         let fate = Fate::Failed {
                             verdict: trouble.verdict,

@@ -17,10 +17,12 @@
 //! | [`sessions`] | gives sessions their work |
 //! | [`keep`] | appends to the spool |
 //! | [`tell`] | events and counts |
+//! | [`counted`] | what sessions came to about TLS, for reports |
 //! | [`control`] | answers the control socket |
 
 pub mod admit;
 pub mod control;
+pub mod counted;
 pub mod delays;
 pub mod drive;
 pub mod inbox;
@@ -64,6 +66,7 @@ use crate::session::LaneTask;
 use crate::session::connect::Unreachable;
 use crate::sign::alignment::Findings;
 use crate::spool::{AppendError, Spool};
+use crate::tls_reports::Counted;
 
 /// Addresses of peers that offer PIPELINING and can't do it, that a shard remembers.
 pub const LIARS_MAX: usize = 10_000;
@@ -110,6 +113,8 @@ pub struct Shard {
     /// Signatures made since the sockets had their turn.
     signed: Cell<u32>,
     gathered: RefCell<Vec<Event>>,
+    /// For TLS reports, until it is given to the control plane.
+    tls_results: RefCell<Vec<Counted>>,
     events_bell: Notify,
     /// Where [`Shard::tell_delays`] goes on.
     delay_hand: Cell<u32>,
@@ -193,6 +198,7 @@ impl Shard {
             alignment: RefCell::default(),
             signed: Cell::new(0),
             gathered: RefCell::default(),
+            tls_results: RefCell::default(),
             events_bell: Notify::new(),
             delay_hand: Cell::new(0),
             totals: RefCell::default(),
@@ -271,6 +277,16 @@ impl Shard {
                         let shard = self.clone();
                         ring::spawn(async move { drop(answer.send(shard.status().await)) });
                     }
+                    Mail::Own(mail) => {
+                        let shard = self.clone();
+                        ring::spawn(shard.queue_own(*mail));
+                    }
+                    Mail::Ask(question, answer) => {
+                        let shard = self.clone();
+                        ring::spawn(
+                            async move { drop(answer.send(shard.ask_dns(question).await)) },
+                        );
+                    }
                     Mail::Addresses(host, answer) => {
                         let router = self.router.borrow().clone();
                         ring::spawn(
@@ -280,6 +296,7 @@ impl Shard {
                     Mail::Reload(config, providers) => self.reload(config, providers),
                     Mail::Drain => self.begin_drain(),
                     Mail::Stop => {
+                        self.pass_tls_results_on();
                         let mut rest = std::mem::take(&mut *self.gathered.borrow_mut());
                         self.shared.events.send(&mut rest).await;
                         return Ok(());

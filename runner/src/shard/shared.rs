@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use courser_core::dns::Name;
+use courser_core::dns::{Answer, Name, Question};
 use tokio::sync::{Notify, oneshot};
 
 use super::control::ShardStatus;
@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::control::protocol::{Request, Response};
 use crate::events::EventSink;
 use crate::feedback::bounce::Gathering;
+use crate::feedback::own::OwnMail;
 use crate::login::Logins;
 use crate::net::{clock, tls};
 use crate::queue::Entry;
@@ -23,6 +24,7 @@ use crate::route::Routed;
 use crate::route::mta_sts::Policies;
 use crate::sign::Keys;
 use crate::spool::{CommitSink, Committed, Spool};
+use crate::tls_reports::Results;
 
 /// What one thread tells a shard.
 pub enum Mail {
@@ -41,6 +43,10 @@ pub enum Mail {
     Control(Request, oneshot::Sender<Response>),
     /// A question about this shard's numbers.
     Status(oneshot::Sender<ShardStatus>),
+    /// A mail of our own to send.
+    Own(Box<OwnMail>),
+    /// A question for DNS, of who has no resolver of its own.
+    Ask(Question, oneshot::Sender<Arc<Answer>>),
     /// A question for the addresses of a host; the answer says where one may go, or why nowhere.
     Addresses(Name, oneshot::Sender<Result<Vec<IpAddr>, String>>),
     /// The configuration was read again.
@@ -133,6 +139,8 @@ pub struct Shared {
     pub deliveries: Budget,
     /// Notifications that are being gathered.
     pub gathering: Gathering,
+    /// What sessions came to, for TLS reports.
+    pub tls_results: Results,
     /// Deliveries that one shard gave to another, since the start.
     pub moved: AtomicU64,
     /// The shards' inboxes.
@@ -166,6 +174,7 @@ impl Shared {
             intake_sessions: Budget::new(limits.max_intake_sessions as u64),
             deliveries: Budget::new(limits.max_deliveries as u64),
             gathering: Gathering::default(),
+            tls_results: Results::default(),
             moved: AtomicU64::new(0),
             inboxes: (0..shards).map(|_| Arc::new(Inbox::default())).collect(),
             drain_bell: Notify::new(),
@@ -200,16 +209,34 @@ impl Shared {
         tls.clone()
     }
 
+    /// A shard for what any of them can do; they have the same servers of DNS.
+    fn any_inbox(&self) -> Option<&Arc<Inbox<Mail>>> {
+        let turn = clock::random_u64() as usize % self.inboxes.len().max(1);
+        self.inboxes.get(turn)
+    }
+
+    /// Has a mail of our own sent.
+    pub fn queue_own(&self, mail: OwnMail) {
+        if let Some(inbox) = self.any_inbox() {
+            inbox.put(Mail::Own(Box::new(mail)));
+        }
+    }
+
+    /// What DNS says, for who has no resolver of its own; `None`: the server ends.
+    pub async fn ask_dns(&self, question: Question) -> Option<Arc<Answer>> {
+        let (answer, answered) = oneshot::channel();
+        self.any_inbox()?.put(Mail::Ask(question, answer));
+        answered.await.ok()
+    }
+
     /// The addresses of `host` in the order to try them, for who has no resolver of its own.
     ///
     /// # Errors
     /// Why there are none, in words.
     pub async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, String> {
         let name = Name::parse(host).map_err(|e| format!("{host} is no name of a host: {e}"))?;
-        // Any shard will do; they have the same servers.
         let (answer, answered) = oneshot::channel();
-        let turn = clock::random_u64() as usize % self.inboxes.len().max(1);
-        if let Some(inbox) = self.inboxes.get(turn) {
+        if let Some(inbox) = self.any_inbox() {
             inbox.put(Mail::Addresses(name, answer));
         }
         let ended = |_| Err("the server ends".to_owned());

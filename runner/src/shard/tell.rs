@@ -54,6 +54,7 @@ impl Shard {
         loop {
             self.events_bell.notified().await;
             crate::net::ring::breathe().await;
+            self.pass_tls_results_on();
             let mut gathered = std::mem::take(&mut *self.gathered.borrow_mut());
             self.shared.events.try_send(&mut gathered);
             if !gathered.is_empty() {

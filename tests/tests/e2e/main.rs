@@ -32,6 +32,7 @@ mod storm;
 mod submit;
 mod tls_in;
 mod tls_out;
+mod tlsrpt;
 
 use std::process::ExitCode;
 
@@ -274,6 +275,12 @@ fn main() -> ExitCode {
             tls_from_the_first_byte,
             addresses_of_bad_tls_are_remembered,
             a_probe_says_what_a_delivery_would_do,
+        }
+        tlsrpt: {
+            what_is_told_is_what_happened,
+            once_a_day_whatever_ends_in_between,
+            by_https,
+            off_until_it_is_wanted_and_never_unsigned,
         }
     })
 }

@@ -2,6 +2,7 @@
 //! virtual time.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -104,6 +105,7 @@ impl Client {
                 said: Said::locally("no host has an address that the source can reach"),
                 host: None,
                 address: None,
+                sessions: Rc::default(),
             },
             peer: None,
             ready: false,
@@ -154,6 +156,7 @@ impl Client {
             said,
             host: None,
             address: self.peer,
+            sessions: Rc::default(),
         }
     }
 }

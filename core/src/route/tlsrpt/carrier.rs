@@ -13,6 +13,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 
+use miniz_oxide::deflate::compress_to_vec;
 use miniz_oxide::inflate::{TINFLStatus, decompress_to_vec_with_limit};
 
 use super::report::Report;
@@ -105,6 +106,21 @@ fn may_be_report(kind: &[u8]) -> bool {
     .any(|known| begins(kind, known))
 }
 
+/// How hard the deflater tries: what most do, between 1 and 10.
+const LEVEL: u8 = 6;
+
+/// `json` gzipped, as reports are sent (RFC 8460 5.2): without a name and a time, so that the same
+/// report is the same bytes.
+pub fn gzip(json: &str) -> Vec<u8> {
+    // Method 8, no flags, no time, nothing about the deflater, no system (RFC 1952 2.3.1).
+    let mut out = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff].to_vec();
+    out.extend(compress_to_vec(json.as_bytes(), LEVEL));
+    out.extend(crc32fast::hash(json.as_bytes()).to_le_bytes());
+    // The length modulo 2^32.
+    out.extend((json.len() as u32).to_le_bytes());
+    out
+}
+
 fn is_gzip(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0x1f, 0x8b])
 }
@@ -140,12 +156,11 @@ mod tests {
     use super::*;
     use alloc::string::{String, ToString};
     use base64ct::{Base64, Encoding};
-    use miniz_oxide::deflate::compress_to_vec;
     use proptest::prelude::*;
 
     const JSON: &[u8] = br#"{"report-id": "x", "policies": []}"#;
 
-    fn gzip(flags: u8, between: &[u8], content: &[u8]) -> Vec<u8> {
+    fn gzipped(flags: u8, between: &[u8], content: &[u8]) -> Vec<u8> {
         let header = [0x1f, 0x8b, 8, flags, 1, 2, 3, 4, 0, 3];
         // A checksum that is wrong, and the length.
         let tail = [9, 9, 9, 9, 0, 0, 0, 0];
@@ -165,10 +180,10 @@ mod tests {
             (4, b"\x03\0abc"),
             (2 + 4 + 8 + 16, b"\0\0name\0comment\0\xff\xff"),
         ] {
-            let read = id(Report::read(&gzip(flags, between, JSON)));
+            let read = id(Report::read(&gzipped(flags, between, JSON)));
             assert_eq!(read, Ok("x".into()), "{flags}");
         }
-        let good = gzip(8, b"a.json\0", JSON);
+        let good = gzipped(8, b"a.json\0", JSON);
         for end in 2..good.len() - 8 {
             assert_eq!(Report::read(&good[..end]), Err(ReadError::Gzip), "{end}");
         }
@@ -177,13 +192,29 @@ mod tests {
     }
 
     #[test]
+    fn gzip_of_our_own() {
+        let json = core::str::from_utf8(JSON).unwrap();
+        let ours = gzip(json);
+        assert_eq!(id(Report::read(&ours)), Ok("x".into()));
+        assert_eq!(ours, gzip(json));
+        // As gzip -n writes them.
+        assert_eq!(
+            ours[ours.len() - 8..][..4],
+            crc32fast::hash(JSON).to_le_bytes()
+        );
+        assert_eq!(ours[ours.len() - 4..], [JSON.len() as u8, 0, 0, 0]);
+        // The check value of the CRC.
+        assert_eq!(crc32fast::hash(b"123456789"), 0xcbf4_3926);
+    }
+
+    #[test]
     fn what_grows_is_stopped() {
         let full = [JSON, &b" ".repeat(TLSRPT_JSON_BYTES_MAX - JSON.len())].concat();
         assert_eq!(id(Report::read(&full)), Ok("x".into()));
-        assert_eq!(id(Report::read(&gzip(0, b"", &full))), Ok("x".into()));
+        assert_eq!(id(Report::read(&gzipped(0, b"", &full))), Ok("x".into()));
         let over = [&full[..], b" "].concat();
         assert_eq!(Report::read(&over), Err(ReadError::TooLong));
-        let bomb = gzip(0, b"", &over);
+        let bomb = gzipped(0, b"", &over);
         assert!(bomb.len() < 20_000);
         assert_eq!(Report::read(&bomb), Err(ReadError::TooLong));
         let mail = [
@@ -198,7 +229,7 @@ mod tests {
     #[test]
     fn mails() {
         let json = String::from_utf8(JSON.to_vec()).unwrap();
-        let coded = Base64::encode_string(&gzip(0, b"", JSON));
+        let coded = Base64::encode_string(&gzipped(0, b"", JSON));
         let (first, second) = coded.split_at(40);
         for (header, body) in [
             ("Content-Type: application/tlsrpt+json", json.as_str()),
@@ -260,7 +291,7 @@ mod tests {
         fn any_octets(octets in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = Report::read(&octets);
             let _ = Report::of_mail(&octets);
-            let _ = Report::read(&gzip(octets.first().copied().unwrap_or(0), &octets, &octets));
+            let _ = Report::read(&gzipped(octets.first().copied().unwrap_or(0), &octets, &octets));
             let _ = Report::of_mail(&[b"Content-Type: application/tlsrpt\n\n", &octets[..]].concat());
         }
     }

@@ -135,6 +135,15 @@ impl Collector {
         Ok(())
     }
 
+    /// Forgets what is known about `domain`, and gives its memory back.
+    pub fn forget(&mut self, domain: &Name) {
+        for (policy, tally) in self.domains.remove(domain).unwrap_or_default() {
+            let details = tally.details.keys().map(weight_of_failure);
+            let gone = weight_of_domain(domain) + weight_of_policy(&policy);
+            self.weight = self.weight.saturating_sub(gone + details.sum::<usize>());
+        }
+    }
+
     fn count<'a>(
         &mut self,
         domain: &Name,
@@ -315,6 +324,23 @@ mod tests {
         assert_eq!(details, [2, 1]);
         assert_eq!(report(&day, "b.example").unwrap().policies.len(), 1);
         assert_eq!(report(&day, "c.example"), None);
+    }
+
+    #[test]
+    fn what_is_forgotten_takes_nothing() {
+        let mut day = Collector::new(AT);
+        let (a, b) = (name("a.example"), name("b.example"));
+        day.add(AT, &b, &policy(1), Some(&failure(1))).unwrap();
+        let before = day.weight;
+        for n in 0..3 {
+            day.add(AT, &a, &policy(n), Some(&failure(n))).unwrap();
+            day.add(AT, &a, &policy(n), None).unwrap();
+        }
+        assert!(day.weight > before);
+        day.forget(&a);
+        day.forget(&a);
+        assert_eq!(day.weight, before);
+        assert_eq!(day.domains().collect::<Vec<_>>(), [&b]);
     }
 
     #[test]

@@ -43,6 +43,12 @@ impl SitePolicies {
         self.0.borrow().get(domain).cloned()
     }
 
+    /// Whether there is a domain whose policy is only tested.
+    pub fn is_testing(&self) -> bool {
+        let all = self.0.borrow();
+        all.values().any(|a| a.policy.mode == Mode::Testing)
+    }
+
     /// A domain whose policy is enforced.
     pub fn enforced(&self) -> Option<Arc<Applied>> {
         let all = self.0.borrow();
@@ -78,8 +84,10 @@ mod tests {
             (Some(test), None)
         );
         assert_eq!(all.enforced(), None);
+        assert!(all.is_testing());
         all.note("a.example", Some(&enforce), now);
         assert_eq!(all.enforced(), Some(enforce.clone()));
+        assert!(!all.is_testing());
         for i in 1..DOMAINS_MAX {
             all.note(
                 &format!("{i}.example"),
