@@ -74,11 +74,11 @@ mod tests {
     #[test]
     fn the_process_has_memory() {
         let before = resident_bytes();
-        // Much more than other tests give back meanwhile.
         let touched = std::hint::black_box(vec![1_u8; 256 << 20]);
         let with = resident_bytes();
+        // Other tests take and give back meanwhile.
         assert!(
-            before > 0 && with >= before + (128 << 20),
+            before > 0 && with >= touched.len() as u64,
             "{before}, {with}"
         );
         drop(touched);

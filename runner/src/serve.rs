@@ -103,9 +103,8 @@ pub fn run(path: &Path, config: Config, logging: LogHandle) -> anyhow::Result<()
     let shared = Shared::new(
         config.clone(),
         keys,
-        client,
+        (client, policies),
         logins,
-        policies,
         spool.clone(),
         sink.clone(),
         shards,

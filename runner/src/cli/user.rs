@@ -141,7 +141,7 @@ pub fn run(args: Args, out: &mut dyn Write) -> Outcome {
                      password"
                 )));
             }
-            let hash = kind.hash(&*ask_for_password(&name)?, None)?;
+            let hash = kind.hash(&ask_for_password(&name)?, None)?;
             let mut table = Table::new();
             table["name"] = value(&*name);
             table["hash"] = value(&**hash);
@@ -196,7 +196,7 @@ pub fn run(args: Args, out: &mut dyn Write) -> Outcome {
                 .get("hash")
                 .and_then(Item::as_str)
                 .and_then(|h| h.parse().ok());
-            let hash = kind.hash(&*ask_for_password(&name)?, old)?;
+            let hash = kind.hash(&ask_for_password(&name)?, old)?;
             users.add_decoy();
             if let Some(table) = users.table(&name) {
                 table["hash"] = value(&**hash);

@@ -352,7 +352,7 @@ mod tests {
         // Where nobody is, too.
         let nobody = parse("").unwrap();
         assert!(!nobody.meant("ann").has(b"sesame"));
-        assert_eq!(nobody.mechanisms(&[]).scram_sha_256, false);
+        assert!(!nobody.mechanisms(&[]).scram_sha_256);
     }
 
     #[test]

@@ -116,7 +116,9 @@ pub async fn establish(
             if !std::mem::replace(&mut reached_for, true) {
                 tried += 1;
             }
-            match reach_or_fall_back(shard, task, plan_host, address, &mut sessions).await {
+            let reaching = reach_or_fall_back(shard, task, plan_host, address, &mut sessions);
+            // In a box: it is over when the session begins, and all would have room for it.
+            match Box::pin(reaching).await {
                 Ok((link, mut peer)) => {
                     shard.host_alive(address);
                     peer.sessions = Rc::new(sessions);
@@ -287,7 +289,7 @@ async fn reach(
             Some(client.attempt(&host, trust).map_err(no_tls)?)
         }
     };
-    let identity = identity(shard, task, &host, address)?;
+    let identity = identity(shard, task, &host, address).map_err(|t| *t)?;
     let stream = Stream::connect(address, task.source_address, timeouts.connect)
         .await
         .map_err(|error| {
@@ -465,12 +467,12 @@ fn identity(
     task: &LaneTask,
     host: &Arc<str>,
     address: SocketAddr,
-) -> Result<Option<Arc<SmartHost>>, Trouble> {
+) -> Result<Option<Arc<SmartHost>>, Box<Trouble>> {
     let Some(route) = &task.login else {
         return Ok(None);
     };
     let found = shard.shared().logins.loaded().smart_host(route).cloned();
-    found.map(Some).ok_or_else(|| Trouble {
+    let gone = || Trouble {
         host_is_dead: false,
         tls: None,
         unreachable: Unreachable {
@@ -482,7 +484,8 @@ fn identity(
             address: Some(address),
             sessions: Rc::default(),
         },
-    })
+    };
+    found.map(Some).ok_or_else(|| Box::new(gone()))
 }
 
 /// What an operator has to see to before mail goes to a smart host again.

@@ -157,9 +157,8 @@ impl Shared {
     pub fn new(
         config: Arc<Config>,
         keys: Arc<Keys>,
-        tls: Arc<tls::Client>,
+        (tls, policies): (Arc<tls::Client>, Arc<Policies>),
         logins: Logins,
-        policies: Arc<Policies>,
         spool: Spool,
         events: EventSink,
         shards: usize,

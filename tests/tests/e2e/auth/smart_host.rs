@@ -224,8 +224,7 @@ pub(crate) fn courser_logs_in_at_postfix() {
     let dir = scratch();
     let postfix = postfix(dir.path());
     let secret = password(dir.path(), PASSWORD);
-    let mut sent = 0;
-    for mechanism in ["SCRAM-SHA-256", "PLAIN", "LOGIN"] {
+    for (sent, mechanism) in (1..).zip(["SCRAM-SHA-256", "PLAIN", "LOGIN"]) {
         let more = format!(", without_tls = true, mechanisms = [\"{mechanism}\"]");
         let server = Server::start(&route(postfix.address, "relay", &secret, &more));
         courser_tests::client::submit(
@@ -235,7 +234,6 @@ pub(crate) fn courser_logs_in_at_postfix() {
             &small(mechanism),
         );
         server.wait_empty();
-        sent += 1;
         let there = eventually(20, || (postfix.mailbox().len() == sent).then_some(()));
         assert!(
             there.is_some(),

@@ -213,9 +213,10 @@ async fn what_servers_answer() {
             "{request}"
         );
         assert!(
-            request
-                .to_lowercase()
-                .contains("\r\nhost: mta-sts.example.net\r\n"),
+            request.to_lowercase().contains(&format!(
+                "\r\nhost: mta-sts.example.net:{}\r\n",
+                address.port()
+            )),
             "{request}"
         );
         match (done, expected) {
