@@ -25,7 +25,7 @@ pub(crate) use self::keeping::{
 pub(crate) use self::smart_host::{
     a_server_that_only_says_yes_gets_nothing, courser_logs_in_at_courser,
     courser_logs_in_at_postfix, mail_waits_where_the_password_would_be_overheard,
-    mail_waits_while_the_password_is_refused,
+    mail_waits_while_the_password_is_refused, over_tls_a_login_is_bound_to_it,
 };
 
 const PASSWORD: &str = "correct horse, battery";

@@ -69,6 +69,7 @@ fn main() -> ExitCode {
             mail_waits_where_the_password_would_be_overheard,
             courser_logs_in_at_postfix,
             a_server_that_only_says_yes_gets_nothing,
+            over_tls_a_login_is_bound_to_it,
         }
         bad_clients: {
             stalls_at_every_step,

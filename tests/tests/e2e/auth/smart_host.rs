@@ -287,3 +287,36 @@ pub(crate) fn a_server_that_only_says_yes_gets_nothing() {
     assert!(cause.contains("doesn't know the password"), "{deferred:#}");
     assert_eq!(receiver.count(), 0);
 }
+
+pub(crate) fn over_tls_a_login_is_bound_to_it() {
+    let (dir, file) = users();
+    let authority = courser_tests::tls::Authority::new();
+    let issued = authority.issue(&["127.0.0.1", "courser.test"]);
+    let receiver = Receiver::friendly();
+    // Nothing else will do.
+    let relay = Server::start(&format!(
+        "tls.certificate = [{}]\n{}",
+        issued.toml(dir.path(), "relay"),
+        submission(
+            &file,
+            ", mechanisms = [\"SCRAM-SHA-256-PLUS\"]",
+            &courser_tests::server::smart_host(receiver.address)
+        )
+    ));
+    let secret = password(dir.path(), PASSWORD);
+    let server = Server::start(&format!(
+        "tls.ca_file = \"{}\"\n{}",
+        authority.write(dir.path()).display(),
+        route(relay.address, "ann", &secret, "")
+    ));
+    send(&server);
+    let mails = receiver.wait(1);
+    assert!(
+        mails[0].text().contains("with ESMTPSA"),
+        "{}",
+        mails[0].text()
+    );
+    let received = relay.wait_event("received", |_| true);
+    assert_eq!(received["client_user"], "ann", "{received:#}");
+    assert_eq!(received["client_tls"]["version"], "TLSv1.3", "{received:#}");
+}
