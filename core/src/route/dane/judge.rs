@@ -13,7 +13,7 @@
 //! published.
 
 use alloc::boxed::Box;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -22,6 +22,9 @@ use super::record::{Matching, Selector, Unusable, Usable, Usage};
 use crate::dns::{Name, Tlsa};
 use crate::limits::{DANE_CHAIN_MAX, DANE_NAMES_SHOWN_MAX, DANE_PATHS_MAX, DANE_RECORDS_MAX};
 use crate::time::Wall;
+
+/// Bytes of a record that a text about it has: `3 1 2 ` and a SHA-512.
+const RECORD_SHOWN_BYTES: usize = 6 + 2 * 64;
 
 /// What a path ends at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,7 +166,13 @@ impl Verdict<'_> {
 impl fmt::Display for Verdict<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Pass(record) => write!(f, "the host's certificate is the one of {record}"),
+            Self::Pass(record) => {
+                // A digest fits, of a whole certificate the beginning is enough.
+                let text = record.to_string();
+                let shown = text.get(..RECORD_SHOWN_BYTES).unwrap_or(&text);
+                let more = if shown.len() < text.len() { "..." } else { "" };
+                write!(f, "the host's certificate is the one of {shown}{more}")
+            }
             Self::Fail(fault) => fault.fmt(f),
             Self::Unusable(why) => write!(f, "no TLSA record can be used: {why}"),
             Self::NoRecords => f.write_str("there are no TLSA records"),
@@ -220,6 +229,8 @@ pub fn judge<'a>(peer: &Peer<'_>, records: &'a [Tlsa], paths: &dyn PathValidator
             continue;
         }
         match one.selector {
+            // The server's own is none, here as little as in a chain.
+            Selector::Certificate if one.data == leaf.der => {}
             Selector::Certificate => anchors.push((record, Anchor::Certificate(one.data))),
             Selector::PublicKey => {
                 let all = core::iter::once(&leaf).chain(&issuers);
