@@ -71,6 +71,22 @@ pub fn run(words: &[&str]) -> Output {
         .expect("courser starts")
 }
 
+/// Runs a program that must succeed; what it prints is shown otherwise.
+///
+/// # Panics
+/// When it doesn't.
+pub fn succeeds(command: &mut Command) -> Output {
+    let out = command.output().expect("a program that starts");
+    assert!(
+        out.status.success(),
+        "{command:?}: {}\n{}{}",
+        out.status,
+        String::from_utf8_lossy(&out.stdout),
+        String::from_utf8_lossy(&out.stderr)
+    );
+    out
+}
+
 /// As [`run`], with something on standard input.
 ///
 /// # Panics
@@ -512,6 +528,25 @@ gather = "0s"
                 "{} of {n} events {kind:?} came; the last ones are\n{}",
                 find().len(),
                 shown.join("\n")
+            )
+        })
+    }
+
+    /// The first event that ends or defers the only delivery of a message.
+    ///
+    /// # Panics
+    /// When none comes within 25 seconds; shows what it waits for.
+    pub fn fate(&self, message: &str) -> Value {
+        let fates = ["delivered", "bounced", "deferred", "expired"];
+        let found = eventually(25, || {
+            let mut story = self.story(message).into_iter();
+            story.find(|e| fates.iter().any(|k| e["kind"] == *k))
+        });
+        found.unwrap_or_else(|| {
+            panic!(
+                "nothing became of it: {:?}\n{}",
+                self.show(message),
+                self.log()
             )
         })
     }

@@ -6,6 +6,8 @@
 
 use core::fmt;
 
+use crate::route::dane::Requirement;
+
 /// How much TLS a delivery wants, in rising order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
@@ -39,6 +41,34 @@ impl Level {
             Self::Opportunistic => "opportunistic",
             Self::Required => "required",
             Self::Verified => "verified",
+        }
+    }
+}
+
+/// By whom a session's peer has to be found to be the right one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verify {
+    /// By nobody: it may be anyone.
+    Nobody,
+    /// By an authority that is trusted, for the name of the host (RFC 8461 4.1).
+    Authorities,
+    /// By its TLSA records (RFC 7672 2.2).
+    Tlsa,
+}
+
+impl Level {
+    /// What a session with a host has to be where mail wants this level, and DNSSEC vouches for
+    /// records of the host that want `requirement`: DANE's come before the authorities', and are
+    /// never less than TLS. Where the level is [`Off`](Self::Off), they aren't asked.
+    pub fn toward(self, requirement: Requirement) -> (Self, Verify) {
+        let usual = match self {
+            Self::Verified => Verify::Authorities,
+            _ => Verify::Nobody,
+        };
+        match (self, requirement) {
+            (Self::Off, _) | (_, Requirement::Nothing) => (self, usual),
+            (_, Requirement::Encrypted) => (self.max(Self::Required), usual),
+            (_, Requirement::Authenticated) => (self.max(Self::Required), Verify::Tlsa),
         }
     }
 }
@@ -126,6 +156,30 @@ mod tests {
             assert_eq!(Level::decide(set.iter().copied(), usual), level, "{set:?}");
         }
         assert_eq!(Level::decide([None], Verified), Verified);
+    }
+
+    #[test]
+    fn records_of_a_host_raise_what_mail_wants() {
+        use super::Requirement::{Authenticated, Encrypted, Nothing};
+        use super::Verify::{Authorities, Nobody, Tlsa};
+        for (level, requirement, session) in [
+            (Off, Authenticated, (Off, Nobody)),
+            (Opportunistic, Nothing, (Opportunistic, Nobody)),
+            (Opportunistic, Encrypted, (Required, Nobody)),
+            (Opportunistic, Authenticated, (Required, Tlsa)),
+            (Required, Nothing, (Required, Nobody)),
+            (Required, Authenticated, (Required, Tlsa)),
+            (Verified, Nothing, (Verified, Authorities)),
+            // TLS with anyone is less than what mail wants.
+            (Verified, Encrypted, (Verified, Authorities)),
+            (Verified, Authenticated, (Verified, Tlsa)),
+        ] {
+            assert_eq!(
+                level.toward(requirement),
+                session,
+                "{level}, {requirement:?}"
+            );
+        }
     }
 
     #[test]

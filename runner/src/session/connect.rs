@@ -25,7 +25,7 @@ use crate::feedback::settle::Said;
 use crate::login::SmartHost;
 use crate::net::clock;
 use crate::net::tcp::Stream;
-use crate::net::tls::{Conn, Fault, FaultKind, Trust};
+use crate::net::tls::{Conn, Fault, Trust};
 use crate::shard::Shard;
 use crate::tls_reports::Sessions;
 
@@ -85,8 +85,7 @@ pub async fn establish(
     // "Never" (RFC 7504) holds only if every host says so.
     let mut never = plan.hosts.len() <= config.delivery.max_hosts;
     let mut tried = 0;
-    for plan_host in &plan.hosts {
-        let host = plan_host;
+    for host in &plan.hosts {
         if tried == config.delivery.max_hosts {
             break;
         }
@@ -116,7 +115,7 @@ pub async fn establish(
             if !std::mem::replace(&mut reached_for, true) {
                 tried += 1;
             }
-            let reaching = reach_or_fall_back(shard, task, plan_host, address, &mut sessions);
+            let reaching = reach_or_fall_back(shard, task, host, address, &mut sessions);
             // In a box: it is over when the session begins, and all would have room for it.
             match Box::pin(reaching).await {
                 Ok((link, mut peer)) => {
@@ -246,12 +245,7 @@ fn no_tls_with(peer: &Peer) -> Option<(ResultType, String)> {
 }
 
 fn for_report(fault: &Fault) -> (ResultType, String) {
-    let result = match fault.kind {
-        // Its records can be used; it is the certificate that isn't theirs (RFC 8460 4.3.2.1).
-        FaultKind::Tlsa => ResultType::ValidationFailure,
-        kind => ResultType::parse(kind.word()),
-    };
-    (result, fault.text.clone())
+    (fault.result.clone(), fault.text.clone())
 }
 
 fn no_tls(host: &Arc<str>, address: SocketAddr, cause: LocalCause, fault: Fault) -> Trouble {
@@ -419,17 +413,17 @@ async fn reach(
             let tls = match (link.fault(), failure.cause) {
                 (Some(fault), _) => Some(fault.clone()),
                 (None, Cause::TlsNotOffered) => Some(Fault::new(
-                    FaultKind::NotOffered,
+                    ResultType::StarttlsNotSupported,
                     format!("it doesn't offer STARTTLS, and TLS is {level} here"),
                 )),
                 (None, Cause::PlaintextInjected) => Some(Fault::new(
-                    FaultKind::Validation,
+                    ResultType::ValidationFailure,
                     "it, or somebody in between, sent plaintext behind its answer to STARTTLS",
                 )),
                 // A peer that breaks off or is silent after STARTTLS has no working TLS.
-                (None, _) if matches!(failure.state, State::StartTls | State::Handshake) => {
-                    Some(Fault::new(FaultKind::Broken, unreachable.said.line()))
-                }
+                (None, _) if matches!(failure.state, State::StartTls | State::Handshake) => Some(
+                    Fault::new(ResultType::ValidationFailure, unreachable.said.line()),
+                ),
                 (None, _) => None,
             };
             if let Some(fault) = &tls

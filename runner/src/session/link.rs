@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
+use courser_core::route::tlsrpt::ResultType;
 use courser_core::smtp::client::{self, Event, Input, Output, TransactionId};
 use courser_core::smtp::sasl::Mechanism;
 use courser_core::time::Instant;
@@ -13,7 +14,7 @@ use tokio::sync::Notify;
 use super::auth::Identity;
 use super::transaction::Transactions;
 use crate::net::clock;
-use crate::net::tls::{Attempt, Conn, Fault, FaultKind, Receive};
+use crate::net::tls::{Attempt, Conn, Fault, Receive};
 
 /// Bytes of one receive: replies are short, and thousands of sessions wait in one at a time.
 pub const RECEIVE_BYTES: usize = 1024;
@@ -245,7 +246,7 @@ impl Link {
                     .unwrap_or_else(|_| Err(Fault::silent(left)))
             }
             _ => Err(Fault::new(
-                FaultKind::Broken,
+                ResultType::ValidationFailure,
                 "no TLS handshake was prepared",
             )),
         };

@@ -6,10 +6,11 @@ use courser_core::auth::Step;
 use courser_core::dns::{Name, Tlsa};
 use courser_core::route::PlanHost;
 use courser_core::route::dane::{Requirement, TlsaLookup, Tlsas, reference_names};
-use courser_core::route::tls::{Demand, Level};
+use courser_core::route::tls::{Demand, Level, Verify};
+use courser_core::route::tlsrpt::ResultType;
 
 use crate::config::Config;
-use crate::net::tls::{Dane, Fault, FaultKind, Trust};
+use crate::net::tls::{Dane, Fault, Trust};
 use crate::route::dns::Dns;
 
 /// What a connection has to be.
@@ -43,58 +44,53 @@ pub async fn wanted(
     (level, demand): (Level, &Demand),
     host: &PlanHost,
 ) -> Result<Wanted, Fault> {
-    let by_level = Wanted {
-        level,
-        trust: match level {
-            Level::Verified => Trust::Authorities,
-            _ => Trust::Anyone,
-        },
-        tlsa: None,
+    let asks = config.dns.trusted && config.tls.dane && !demand.optional && level != Level::Off;
+    let found = match asks {
+        true => tlsa(dns, host).await?,
+        false => None,
     };
-    let asks = config.dns.trusted && config.tls.dane && !demand.optional;
-    if !asks || level == Level::Off {
-        return Ok(by_level);
-    }
+    let records = found.as_ref().map_or(&[][..], |(_, records)| records);
+    let (level, verify) = level.toward(Requirement::of(records));
+    let trust = match (verify, &found) {
+        (Verify::Tlsa, Some((base, records))) => Trust::Dane(Arc::new(Dane {
+            names: dane_names(base, host),
+            records: records.clone(),
+        })),
+        (Verify::Authorities, _) => Trust::Authorities,
+        _ => Trust::Anyone,
+    };
+    Ok(Wanted {
+        level,
+        trust,
+        tlsa: found,
+    })
+}
+
+/// The TLSA records of a host, where DNSSEC vouches for them.
+async fn tlsa(dns: &Dns, host: &PlanHost) -> Result<Option<(Name, Box<[Tlsa]>)>, Fault> {
     let mut lookup = TlsaLookup::new(host);
-    let found = loop {
+    loop {
         match lookup.step() {
             Step::Ask(question) => lookup.answer(&*dns.ask_patiently(question).await),
-            Step::Done(found) => break found,
+            Step::Done(Tlsas::None(_)) => return Ok(None),
+            Step::Done(Tlsas::Found { base, records }) => return Ok(Some((base, records))),
+            Step::Done(Tlsas::Defer { question, failure }) => {
+                return Err(Fault::new(
+                    ResultType::DnssecInvalid,
+                    format!(
+                        "its TLSA records can't be found out, so nothing is sent: {question}: {failure}"
+                    ),
+                ));
+            }
         }
-    };
-    match found {
-        Tlsas::None(_) => Ok(by_level),
-        Tlsas::Found { base, records } => Ok(match Requirement::of(&records) {
-            Requirement::Nothing => by_level,
-            // Whoever it is; unless the level says more.
-            Requirement::Encrypted => Wanted {
-                level: by_level.level.max(Level::Required),
-                tlsa: Some((base, records)),
-                ..by_level
-            },
-            Requirement::Authenticated => Wanted {
-                level: by_level.level.max(Level::Required),
-                tlsa: Some((base.clone(), records.clone())),
-                trust: Trust::Dane(Arc::new(Dane {
-                    names: dane_names(base, host),
-                    records,
-                })),
-            },
-        }),
-        Tlsas::Defer { question, failure } => Err(Fault::new(
-            FaultKind::Dnssec,
-            format!(
-                "its TLSA records can't be found out, so nothing is sent: {question}: {failure}"
-            ),
-        )),
     }
 }
 
 /// Names of a host's certificate, for usage 2. The domain that mail is for is not among them: a
 /// connection carries mail of many (RFC 7672 3.2.2 allows it, and doesn't demand it).
-fn dane_names(base: Name, host: &PlanHost) -> Vec<Name> {
+fn dane_names(base: &Name, host: &PlanHost) -> Vec<Name> {
     match Name::parse(&host.name) {
-        Ok(name) => reference_names(&base, &name),
-        Err(_) => vec![base],
+        Ok(name) => reference_names(base, &name),
+        Err(_) => vec![base.clone()],
     }
 }

@@ -120,7 +120,7 @@ impl Shard {
                 tls: None,
             },
             level: task.tls.word().into(),
-            result: fault.kind.word().into(),
+            result: fault.result.as_str().to_owned().into(),
             cause: format!("{fault}{asked}"),
             plaintext,
         })));

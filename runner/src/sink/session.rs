@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use courser_core::limits::COMMAND_LINE_BYTES_MAX;
 use courser_core::smtp::command::Command;
 use courser_core::smtp::reply::{EnhancedCode, Reply, ReplyCode};
@@ -290,7 +291,11 @@ impl Connection<'_> {
         }
         match &mut self.sealed {
             None => stream.write_all(out).await?,
-            Some(sealed) => stream.write_all(&sealed.seal(out)).await?,
+            Some(sealed) => {
+                stream
+                    .write_all(&sealed.seal(&[Bytes::copy_from_slice(out)]))
+                    .await?
+            }
         }
         if self.shared.verbose {
             let replies = String::from_utf8_lossy(out);

@@ -353,6 +353,12 @@ impl Book {
         self.days.get(&day)?.results.report(domain, reporter)
     }
 
+    /// Whether something was counted of `domain` on a day and isn't sealed.
+    pub fn has(&self, day: Wall, domain: &Name) -> bool {
+        let day = self.days.get(&day);
+        day.is_some_and(|day| day.results.has(domain))
+    }
+
     /// Days, and domains that something was counted of and isn't sealed, in order.
     pub fn unsealed(&self) -> impl Iterator<Item = (Wall, &Name)> {
         self.days

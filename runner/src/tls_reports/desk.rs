@@ -205,7 +205,7 @@ impl Desk {
             })
         };
         let name = domain.clone();
-        let there = self.with(move |book| book.unsealed().any(|case| case == (day, &name)));
+        let there = self.with(move |book| book.has(day, &name));
         if there.await != Some(true) {
             return None;
         }
@@ -238,14 +238,19 @@ impl Desk {
                         let reporter = reporter(&config.tls.report, &submitter);
                         book.seal(day, &name, &reporter, uris, now)
                     });
-                    complain(sealed.await.unwrap_or(Ok(())));
-                    return None;
+                    return match sealed.await {
+                        Some(Err(error)) => {
+                            let cause = format!("it can't be written down: {error}");
+                            complain(Err(error));
+                            self.ask_again(day, domain, now.plus_s(ASK_AGAIN_S));
+                            said("failed", cause)
+                        }
+                        _ => None,
+                    };
                 }
             }
             Published::Unknown(failure) => {
-                let mut again = lock(&self.again);
-                again.retain(|(day, _), _| day.plus_s(3 * DAY_S) > now);
-                again.insert((day, name), now.plus_s(ASK_AGAIN_S));
+                self.ask_again(day, domain, now.plus_s(ASK_AGAIN_S));
                 return said("failed", format!("its record at _smtp._tls: {failure}"));
             }
             Published::Nothing => "it publishes no record at _smtp._tls".to_owned(),
@@ -256,6 +261,13 @@ impl Desk {
             self.with(move |book| book.forget(day, &name)).await;
         }
         said("not-wanted", none)
+    }
+
+    fn ask_again(&self, day: Wall, domain: &Name, at: Wall) {
+        let mut again = lock(&self.again);
+        // Those of days that are forgotten.
+        again.retain(|(day, _), _| day.plus_s(4 * DAY_S) > at);
+        again.insert((day, domain.clone()), at);
     }
 
     /// Sends a report to one destination, and tells what came of it.

@@ -5,14 +5,14 @@ mod keeping;
 mod smart_host;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use base64ct::{Base64, Encoding};
 use courser_tests::client::{Client, small};
 use courser_tests::eventually;
 use courser_tests::need::need;
 use courser_tests::receiver::Receiver;
-use courser_tests::server::{Server, run, run_with_input, scratch, smart_host};
+use courser_tests::server::{Server, run, run_with_input, scratch, smart_host, succeeds};
 use tempfile::TempDir;
 
 pub(crate) use self::guessing::{
@@ -92,18 +92,6 @@ fn server(file: &Path, more: &str) -> (Receiver, Server) {
     let all = ", mechanisms = [\"PLAIN\", \"LOGIN\", \"SCRAM-SHA-256\"]";
     let server = Server::start(&submission(file, all, &more));
     (receiver, server)
-}
-
-fn succeeds(command: &mut Command) -> Output {
-    let out = command.output().expect("a program that starts");
-    assert!(
-        out.status.success(),
-        "{command:?}: {}\n{}{}",
-        out.status,
-        String::from_utf8_lossy(&out.stdout),
-        String::from_utf8_lossy(&out.stderr)
-    );
-    out
 }
 
 pub(crate) fn swaks_plain_and_login() {

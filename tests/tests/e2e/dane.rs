@@ -6,13 +6,11 @@ use std::net::IpAddr;
 
 use courser_tests::client::{Client, small, submit};
 use courser_tests::dnssec::{NEEDS, Unbound, Zone};
-use courser_tests::eventually;
 use courser_tests::need::need;
 use courser_tests::net::free_port_on;
 use courser_tests::receiver::{Answer, EXTENSIONS, Receiver};
 use courser_tests::server::{Server, scratch};
 use courser_tests::tls::{Authority, Issued, Valid};
-use serde_json::Value;
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
@@ -87,17 +85,6 @@ fn zone(host: &Host, tlsa: &[String], port: u16) -> String {
         let _ = writeln!(records, "_{port}._tcp.mx IN TLSA {record}");
     }
     records
-}
-
-fn fate(server: &Server, message: &str) -> Value {
-    let found = eventually(25, || {
-        let story = server.story(message);
-        let fates = ["delivered", "bounced", "deferred"];
-        story
-            .into_iter()
-            .find(|e| fates.iter().any(|k| e["kind"] == *k))
-    });
-    found.unwrap_or_else(|| panic!("nothing became of it: {:?}", server.show(message)))
 }
 
 fn settings(unbound: &Unbound, port: u16, trusted: bool) -> String {
@@ -215,7 +202,7 @@ pub(crate) fn by_what_dnssec_says() {
             })
             .collect();
         for (host, id) in hosts.iter().zip(&ids) {
-            let event = fate(&server, id);
+            let event = server.fate(id);
             let what = format!("{}, trusted {trusted}: {event:#}", host.name);
             let expected = match (host.name, trusted) {
                 ("notls", false) => Some((false, "")),
@@ -246,11 +233,11 @@ pub(crate) fn by_what_dnssec_says() {
                         "bogus" => ("dnssec-invalid", "TLSA records can't be found out"),
                         "notls" => ("starttls-not-supported", "doesn't offer STARTTLS"),
                         "anchorname" => (
-                            "tlsa-invalid",
+                            "certificate-host-mismatch",
                             "is for mx.elsewhere.test, and should be for mx.anchorname.test",
                         ),
                         _ => (
-                            "tlsa-invalid",
+                            "validation-failure",
                             "no TLSA record is about a certificate of the host",
                         ),
                     };
@@ -346,7 +333,7 @@ pub(crate) fn requiretls_and_its_opposite() {
         ("wrong", "deferred", "no TLSA record is about"),
     ] {
         let id = send(to, " REQUIRETLS", "");
-        let event = fate(&server, &id);
+        let event = server.fate(&id);
         assert!(
             event["kind"] == kind && event.to_string().contains(words),
             "{to}: {event:#}"
@@ -376,13 +363,13 @@ pub(crate) fn requiretls_and_its_opposite() {
     }
     // Whoever would rather have it arrive gets that; with REQUIRETLS the field says nothing.
     let id = send("wrong", "", "TLS-Required: No\r\n");
-    let event = fate(&server, &id);
+    let event = server.fate(&id);
     assert!(
         event["kind"] == "delivered" && event["tls"]["verified"].is_null(),
         "{event:#}"
     );
     let id = send("wrong", " REQUIRETLS", "TLS-Required: No\r\n");
-    assert_eq!(fate(&server, &id)["kind"], "deferred");
+    assert_eq!(server.fate(&id)["kind"], "deferred");
     let mails = at("wrong").receiver.mails();
     assert_eq!(mails.len(), 1);
     assert!(mails[0].text().contains("TLS-Required: No"));

@@ -61,16 +61,7 @@ impl World {
             &[format!("<{recipient}>")],
             &small("dns"),
         );
-        let found = courser_tests::eventually(20, || {
-            let story = self.server.story(&id);
-            story.into_iter().find(|e| {
-                ["delivered", "bounced", "deferred", "expired"]
-                    .iter()
-                    .any(|k| e["kind"] == *k)
-            })
-        });
-        found
-            .unwrap_or_else(|| panic!("nothing became of {recipient}: {:?}", self.server.show(&id)))
+        self.server.fate(&id)
     }
 
     fn bounce_for(&self, recipient: &str) -> String {

@@ -38,6 +38,15 @@ enum Shows {
 
 use Shows::{Misnamed, Nothing, Right};
 
+/// A domain whose host has the right certificate, and whose policy demands it.
+const fn enforced(name: &'static str) -> Spec {
+    Spec {
+        name,
+        hosts: &[("mx", Right)],
+        policy: ENFORCE,
+    }
+}
+
 struct World {
     dir: tempfile::TempDir,
     authority: Authority,
@@ -171,22 +180,6 @@ fn send(server: &Server, name: &str) -> String {
     submit(server.address, "<me@sender.test>", &to, &small(name))
 }
 
-/// The first event that ends or defers the only delivery of a message.
-fn fate(server: &Server, message: &str) -> Value {
-    let found = eventually(25, || {
-        let fates = ["delivered", "bounced", "deferred"];
-        let mut story = server.story(message).into_iter();
-        story.find(|e| fates.iter().any(|k| e["kind"] == *k))
-    });
-    found.unwrap_or_else(|| {
-        panic!(
-            "nothing became of it: {:?}\n{}",
-            server.show(message),
-            server.log()
-        )
-    })
-}
-
 /// Waits for an event `tls-policy` of the domain that says this.
 fn told(server: &Server, name: &str, what: &str) -> Value {
     let domain = format!("{name}.test");
@@ -197,11 +190,7 @@ const ENFORCE: &str = "mode: enforce; mx: mx.%; max_age: 86400";
 
 pub(crate) fn what_policies_do() {
     let specs = [
-        Spec {
-            name: "right",
-            hosts: &[("mx", Right)],
-            policy: ENFORCE,
-        },
+        enforced("right"),
         Spec {
             name: "misnamed",
             hosts: &[("mx", Misnamed)],
@@ -238,7 +227,7 @@ pub(crate) fn what_policies_do() {
     let server = Server::start(&w.settings(&nsd));
     let ids: Vec<String> = specs.iter().map(|spec| send(&server, spec.name)).collect();
     for (spec, id) in specs.iter().zip(&ids) {
-        let event = fate(&server, id);
+        let event = server.fate(id);
         let verified = event["tls"]["verified"].as_str().unwrap_or_default();
         let (kind, by, words) = match spec.name {
             "right" => ("delivered", "authorities", "mx.right.test"),
@@ -361,10 +350,10 @@ pub(crate) fn policies_that_cannot_be_fetched() {
         let id = send(&server, name);
         if name == "silent" {
             // Its policy can be fetched, and so the others could.
-            assert_eq!(fate(&server, &id)["kind"], "deferred");
+            assert_eq!(server.fate(&id)["kind"], "deferred");
             continue;
         }
-        let event = fate(&server, &id);
+        let event = server.fate(&id);
         assert_eq!(event["kind"], "delivered", "{name}: {event:#}");
         let failed = told(&server, name, "fetch-failed");
         let (result, words) = match name {
@@ -393,7 +382,7 @@ pub(crate) fn policies_that_cannot_be_fetched() {
             "{name}: {failed:#}"
         );
         // Not again with the next mail.
-        assert_eq!(fate(&server, &send(&server, name))["kind"], "delivered");
+        assert_eq!(server.fate(&send(&server, name))["kind"], "delivered");
         let asked = w.requests_of(name);
         let certified = !matches!(name, "expired" | "strange" | "otherwise");
         assert_eq!(
@@ -421,7 +410,7 @@ pub(crate) fn policies_that_cannot_be_fetched() {
     );
     server.stop();
     let server = Server::start(&inner);
-    assert_eq!(fate(&server, &send(&server, "silent"))["kind"], "delivered");
+    assert_eq!(server.fate(&send(&server, "silent"))["kind"], "delivered");
     let failed = told(&server, "silent", "fetch-failed");
     let cause = failed["cause"].as_str().unwrap_or_default();
     assert!(
@@ -447,7 +436,7 @@ pub(crate) fn who_is_not_asked() {
     let server = Server::start(&(w.settings(&nsd) + &route));
     for name in ["routed", "off"] {
         assert_eq!(
-            fate(&server, &send(&server, name))["kind"],
+            server.fate(&send(&server, name))["kind"],
             "delivered",
             "{name}"
         );
@@ -456,11 +445,11 @@ pub(crate) fn who_is_not_asked() {
     let to = ["<you@optional.test>".to_owned()];
     let body = [b"TLS-Required: No\r\n".as_slice(), &small("optional")].concat();
     let id = submit(server.address, "<me@sender.test>", &to, &body);
-    assert_eq!(fate(&server, &id)["kind"], "delivered");
+    assert_eq!(server.fate(&id)["kind"], "delivered");
     for settings in ["tls.mta_sts = false\n", "tls.level = \"off\"\n"] {
         let server = Server::start(&(w.settings(&nsd) + settings));
         assert_eq!(
-            fate(&server, &send(&server, "plain"))["kind"],
+            server.fate(&send(&server, "plain"))["kind"],
             "delivered",
             "{settings}"
         );
@@ -469,11 +458,11 @@ pub(crate) fn who_is_not_asked() {
     // The record is missing, and so nobody is asked although there is a policy.
     let without = w.nsd(None);
     let server = Server::start(&w.settings(&without));
-    assert_eq!(fate(&server, &send(&server, "plain"))["kind"], "delivered");
+    assert_eq!(server.fate(&send(&server, "plain"))["kind"], "delivered");
     assert_eq!(w.web.requests(), [""; 0]);
     // A policy for the same mail is enforced as soon as it is asked for.
     let server = Server::start(&w.settings(&nsd));
-    assert_eq!(fate(&server, &send(&server, "plain"))["kind"], "deferred");
+    assert_eq!(server.fate(&send(&server, "plain"))["kind"], "deferred");
     assert_eq!(w.requests_of("plain"), 1);
 }
 
@@ -504,7 +493,7 @@ pub(crate) fn policies_outlive_restarts() {
     let nsd = w.nsd(Some("1"));
     let mut server = Server::start(&w.settings(&nsd));
     let delivered = |server: &Server, name: &str| {
-        let event = fate(server, &send(server, name));
+        let event = server.fate(&send(server, name));
         assert_eq!(event["kind"], "delivered", "{event:#}");
         let verified = event["tls"]["verified"] == "authorities";
         assert_eq!(
@@ -542,7 +531,7 @@ pub(crate) fn policies_outlive_restarts() {
     w.publish("kept", "mode: none; max_age: 600");
     let before = w.requests_of("kept");
     server.restart();
-    let event = fate(&server, &send(&server, "kept"));
+    let event = server.fate(&send(&server, "kept"));
     assert!(
         event["kind"] == "delivered" && event["tls"]["verified"].is_null(),
         "{event:#}"
@@ -581,7 +570,7 @@ pub(crate) fn policies_outlive_restarts() {
     });
     server.configure(&w.settings(&without));
     server.restart();
-    let event = fate(&server, &send(&server, "due"));
+    let event = server.fate(&send(&server, "due"));
     assert!(
         event["kind"] == "delivered" && event["tls"]["verified"].is_null(),
         "{event:#}"
@@ -628,26 +617,14 @@ pub(crate) fn a_domain_is_fetched_once_for_all_shards() {
 pub(crate) fn requiretls_by_a_policy() {
     let testing = "mode: testing; mx: mx.%; max_age: 86400";
     let specs = [
-        Spec {
-            name: "sender",
-            hosts: &[("mx", Right)],
-            policy: ENFORCE,
-        },
-        Spec {
-            name: "vouched",
-            hosts: &[("mx", Right)],
-            policy: ENFORCE,
-        },
+        enforced("sender"),
+        enforced("vouched"),
         Spec {
             name: "tested",
             hosts: &[("mx", Right)],
             policy: testing,
         },
-        Spec {
-            name: "later",
-            hosts: &[("mx", Right)],
-            policy: ENFORCE,
-        },
+        enforced("later"),
     ];
     let Some(w) = world(6, &specs) else { return };
     w.publish_as("later", 503, &[], "");
@@ -669,7 +646,7 @@ pub(crate) fn requiretls_by_a_policy() {
     ] {
         let to = [format!("<you@{name}.test>")];
         let id = client.submit("<me@sender.test> REQUIRETLS", &to, &small("required"));
-        let event = fate(&server, &id);
+        let event = server.fate(&id);
         let right = event["kind"] == kind && event.to_string().contains(words);
         assert!(right, "{name}: {event:#}");
     }
@@ -683,11 +660,7 @@ pub(crate) fn requiretls_by_a_policy() {
 
 pub(crate) fn a_probe_shows_the_policy() {
     let specs = [
-        Spec {
-            name: "right",
-            hosts: &[("mx", Right)],
-            policy: ENFORCE,
-        },
+        enforced("right"),
         Spec {
             name: "misnamed",
             hosts: &[("mx", Misnamed)],

@@ -123,15 +123,7 @@ fn fate(options: &[&str]) -> serde_json::Value {
         &["<one@dest.test>"],
         &small("refused"),
     );
-    let found = eventually(20, || {
-        let story = s.server.story(&id);
-        story.into_iter().find(|e| {
-            ["delivered", "bounced", "deferred"]
-                .iter()
-                .any(|k| e["kind"] == *k)
-        })
-    });
-    let event = found.unwrap_or_else(|| panic!("{options:?}: {:#?}", s.server.show(&id)));
+    let event = s.server.fate(&id);
     if event["kind"] == "deferred" {
         assert!(
             s.server.show(&id).is_some(),

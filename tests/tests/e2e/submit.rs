@@ -7,7 +7,7 @@ use courser_tests::client::{Client, small};
 use courser_tests::need::need;
 use courser_tests::peers::{SmtpSink, smtp_source};
 use courser_tests::receiver::{Mail, Receiver};
-use courser_tests::server::{Server, scratch, smart_host};
+use courser_tests::server::{Server, scratch, smart_host, succeeds};
 use courser_tests::{eventually, net};
 
 /// A message with what is easily broken: dots, a long line, 8-bit text, empty lines at the end.
@@ -20,17 +20,6 @@ fn awkward() -> Vec<u8> {
     message.extend_from_slice(&[b'x'; 990]);
     message.extend_from_slice(b"\r\n\r\n\r\n.\r\n\r\n");
     message
-}
-
-fn run(command: &mut Command) {
-    let out = command.output().expect("a program that starts");
-    assert!(
-        out.status.success(),
-        "{command:?}: {}\n{}{}",
-        out.status,
-        String::from_utf8_lossy(&out.stdout),
-        String::from_utf8_lossy(&out.stderr)
-    );
 }
 
 fn check(mail: &Mail, message: &[u8], recipients: &[&str]) {
@@ -70,21 +59,23 @@ pub(crate) fn swaks() {
         .strip_suffix(b"\r\n\r\n\r\n.\r\n\r\n")
         .expect("the message ends so");
     let file = write(server.dir(), &lf(message));
-    run(Command::new("swaks")
-        .args([
-            "--server",
-            &server.address.to_string(),
-            "--from",
-            "sender@sender.test",
-        ])
-        .args([
-            "--to",
-            "one@dest.test,two@dest.test",
-            "--helo",
-            "swaks.test",
-        ])
-        .arg("--data")
-        .arg(format!("@{}", file.display())));
+    succeeds(
+        Command::new("swaks")
+            .args([
+                "--server",
+                &server.address.to_string(),
+                "--from",
+                "sender@sender.test",
+            ])
+            .args([
+                "--to",
+                "one@dest.test,two@dest.test",
+                "--helo",
+                "swaks.test",
+            ])
+            .arg("--data")
+            .arg(format!("@{}", file.display())),
+    );
     let mail = &receiver.wait(1)[0];
     let end = mail
         .without_received()
@@ -120,7 +111,7 @@ pub(crate) fn python_smtplib() {
         server.address.port(),
         file.display().to_string(),
     );
-    run(Command::new("python3").arg("-c").arg(script));
+    succeeds(Command::new("python3").arg("-c").arg(script));
     let mut mails = receiver.wait(2);
     mails.sort_by_key(|m| m.rcpt.len());
     check(&mails[0], &awkward(), &["one@dest.test"]);
@@ -135,22 +126,24 @@ pub(crate) fn curl() {
     let receiver = Receiver::friendly();
     let server = Server::start(&smart_host(receiver.address));
     let file = write(server.dir(), &awkward());
-    run(Command::new("curl")
-        .args([
-            "--silent",
-            "--show-error",
-            "--fail",
-            "--url",
-            &format!("smtp://{}/curl.test", server.address),
-        ])
-        .args([
-            "--mail-from",
-            "sender@sender.test",
-            "--mail-rcpt",
-            "one@dest.test",
-        ])
-        .arg("--upload-file")
-        .arg(file));
+    succeeds(
+        Command::new("curl")
+            .args([
+                "--silent",
+                "--show-error",
+                "--fail",
+                "--url",
+                &format!("smtp://{}/curl.test", server.address),
+            ])
+            .args([
+                "--mail-from",
+                "sender@sender.test",
+                "--mail-rcpt",
+                "one@dest.test",
+            ])
+            .arg("--upload-file")
+            .arg(file),
+    );
     check(&receiver.wait(1)[0], &awkward(), &["one@dest.test"]);
 }
 
@@ -161,24 +154,26 @@ pub(crate) fn msmtp() {
     let receiver = Receiver::friendly();
     let server = Server::start(&smart_host(receiver.address));
     let file = write(server.dir(), &lf(&awkward()));
-    run(Command::new("msmtp")
-        .args([
-            "--host=127.0.0.1",
-            &format!("--port={}", server.address.port()),
-            "--domain=msmtp.test",
-        ])
-        .args([
-            "--file=/dev/null",
-            "--set-from-header=off",
-            "--set-date-header=off",
-        ])
-        .args([
-            "--from=sender@sender.test",
-            "--dsn-notify=failure,delay",
-            "--dsn-return=headers",
-            "one@dest.test",
-        ])
-        .stdin(std::fs::File::open(file).expect("a scratch file")));
+    succeeds(
+        Command::new("msmtp")
+            .args([
+                "--host=127.0.0.1",
+                &format!("--port={}", server.address.port()),
+                "--domain=msmtp.test",
+            ])
+            .args([
+                "--file=/dev/null",
+                "--set-from-header=off",
+                "--set-date-header=off",
+            ])
+            .args([
+                "--from=sender@sender.test",
+                "--dsn-notify=failure,delay",
+                "--dsn-return=headers",
+                "one@dest.test",
+            ])
+            .stdin(std::fs::File::open(file).expect("a scratch file")),
+    );
     let mail = &receiver.wait(1)[0];
     check(mail, &awkward(), &["one@dest.test"]);
     assert!(

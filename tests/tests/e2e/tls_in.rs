@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use courser_tests::client::{Client, small};
 use courser_tests::need::need;
 use courser_tests::receiver::Receiver;
-use courser_tests::server::{Server, run, scratch, smart_host};
+use courser_tests::server::{Server, run, scratch, smart_host, succeeds};
 use courser_tests::tls::{Authority, Valid};
 use courser_tests::{eventually, net};
 
@@ -50,12 +50,7 @@ fn text(out: &Output) -> String {
 
 /// Runs a client that must be content.
 fn content(command: &mut Command) -> String {
-    let out = command
-        .stdin(Stdio::null())
-        .output()
-        .expect("a program that starts");
-    assert!(out.status.success(), "{command:?}: {}", text(&out));
-    text(&out)
+    text(&succeeds(command.stdin(Stdio::null())))
 }
 
 /// `openssl s_client` toward a port, with these words, that sends `say`.

@@ -159,18 +159,6 @@ fn world() -> Option<World> {
     })
 }
 
-/// The first event that ends or defers the only delivery of a message.
-fn fate(server: &Server, message: &str) -> Value {
-    let found = eventually(25, || {
-        let story = server.story(message);
-        let fates = ["delivered", "bounced", "deferred"];
-        story
-            .into_iter()
-            .find(|e| fates.iter().any(|k| e["kind"] == *k))
-    });
-    found.unwrap_or_else(|| panic!("nothing became of it: {:?}", server.show(message)))
-}
-
 pub(crate) fn levels_and_receivers() {
     let Some(w) = world() else { return };
     for level in ["off", "opportunistic", "required", "verified"] {
@@ -183,7 +171,7 @@ pub(crate) fn levels_and_receivers() {
         for ((kind, id), (receiver, before)) in
             KINDS.iter().zip(&ids).zip(w.receivers.iter().zip(before))
         {
-            let event = fate(&server, id);
+            let event = server.fate(id);
             let speaks = kind.answer().is_none();
             let (delivered, encrypted, failed) = match level {
                 "off" => (true, false, false),
@@ -274,7 +262,7 @@ pub(crate) fn who_may_ask_for_more() {
         let server = Server::start(&format!("{}tls.level = \"off\"\n{more}", w.common));
         let to = ["<you@stripped.test>".to_owned()];
         let id = submit(server.address, "<me@sender.test>", &to, &small("asked"));
-        let event = fate(&server, &id);
+        let event = server.fate(&id);
         assert!(
             event["kind"] == "deferred" && event.to_string().contains("doesn't offer STARTTLS"),
             "{who}: {event:#}"
@@ -411,7 +399,7 @@ pub(crate) fn tls_from_the_first_byte() {
     ));
     let to = ["<you@dest.test>".to_owned()];
     let id = submit(server.address, "<me@sender.test>", &to, &small("plain"));
-    let event = fate(&server, &id);
+    let event = server.fate(&id);
     assert_eq!(event["kind"], "deferred", "{event:#}");
     assert_eq!(plain.count(), 0);
 }

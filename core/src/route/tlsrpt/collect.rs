@@ -96,6 +96,11 @@ impl Collector {
         self.domains.keys()
     }
 
+    /// Whether there is something to report about `domain`.
+    pub fn has(&self, domain: &Name) -> bool {
+        self.domains.contains_key(domain)
+    }
+
     /// One session of mail for `domain` (or for the smart host that all its mail goes to), at `at`,
     /// judged by `policy`: it succeeded, or failed in this way. Where a policy of MTA-STS is only
     /// tested, and mail was delivered all the same, it has failed.
@@ -341,6 +346,7 @@ mod tests {
         day.forget(&a);
         assert_eq!(day.weight, before);
         assert_eq!(day.domains().collect::<Vec<_>>(), [&b]);
+        assert!(day.has(&b) && !day.has(&a));
     }
 
     #[test]

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use courser_core::dns::{Name, Tlsa};
 use courser_core::route::dane;
+use courser_core::route::tlsrpt::ResultType;
 use courser_core::time::Wall;
-
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{
@@ -23,7 +23,7 @@ use rustls::{
 };
 use sha2::{Digest, Sha256};
 
-use super::conn::{Fault, FaultKind};
+use super::fault::Fault;
 use super::pem::{self, FileFault};
 use crate::net::path::WebPki;
 
@@ -164,7 +164,7 @@ impl Client {
             Trust::Authorities => self.authorities.clone().ok_or_else(|| {
                 let text = "no certificate authority is trusted here: install the system's \
                             (ca-certificates), or name a file in tls.ca_file";
-                Fault::new(FaultKind::NotTrusted, text)
+                Fault::new(ResultType::CertificateNotTrusted, text)
             })?,
         };
         let name = match (name, trust) {
@@ -175,7 +175,7 @@ impl Client {
             ),
             (Err(_), Trust::Authorities) => {
                 let text = format!("{host} is no name that a certificate could have");
-                return Err(Fault::new(FaultKind::HostMismatch, text));
+                return Err(Fault::new(ResultType::CertificateHostMismatch, text));
             }
         };
         Ok(Attempt { config, name })
@@ -194,7 +194,7 @@ impl Client {
             .collect();
         let (Some(verifier), [leaf, others @ ..]) = (&self.verifier, &chain[..]) else {
             let text = "it has no certificate";
-            return Err(Fault::new(FaultKind::Validation, text));
+            return Err(Fault::new(ResultType::ValidationFailure, text));
         };
         let since = Duration::from_secs(u64::try_from(now.unix()).unwrap_or(0));
         let now = UnixTime::since_unix_epoch(since);

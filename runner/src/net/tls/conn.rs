@@ -1,34 +1,31 @@
 //! A connection that is plaintext at first and TLS after a handshake.
 
 use std::cell::RefCell;
-use std::fmt;
 use std::future::Future;
-use std::io::{self, BufRead, IoSlice, Write};
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use courser_core::route::tlsrpt::ResultType;
 use courser_core::smtp::sasl::Channel;
-use rustls::{
-    AlertDescription, CertificateError, Connection, HandshakeKind, PeerIncompatible,
-    PeerMisbehaved, ProtocolVersion,
-};
 
 use super::super::op;
 use super::super::tcp::Stream;
 use super::client::Attempt;
+use super::fault::Fault;
 use super::leaf;
+use super::sealed::Sealed;
+use super::server::Server;
 
 /// Bytes of one receive during a handshake: a flight with its certificates often fits.
 const HANDSHAKE_RECEIVE_BYTES: usize = 4096;
 /// Bytes that a peer may send in one handshake; certificates take a few thousand.
 const HANDSHAKE_BYTES_MAX: usize = 256 * 1024;
-/// What a record takes besides its plaintext, at most (RFC 8446 5.2).
-const RECORD_OVERHEAD: usize = 5 + 256;
-/// Plaintext of one record, at most (RFC 8446 5.1).
-const RECORD_BYTES_MAX: usize = 16 * 1024;
+/// Room for a receive into a buffer that has none left.
+const RECEIVE_BYTES_MIN: usize = 256;
 
 /// One connection of this thread: plaintext, or TLS after a handshake.
 ///
@@ -40,7 +37,9 @@ pub struct Conn {
 }
 
 struct Layer {
-    rustls: RefCell<Connection>,
+    sealed: RefCell<Sealed>,
+    /// Plaintext that came with the end of the handshake.
+    early: RefCell<Vec<u8>>,
     /// What logins are bound to (RFC 5929 4).
     end_point: Vec<u8>,
     facts: Facts,
@@ -59,165 +58,6 @@ pub struct Facts {
     pub server_name: Option<String>,
     /// A session went on that an earlier handshake had begun.
     pub resumed: bool,
-}
-
-/// Why there is no TLS.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// What it is for reports.
-    pub kind: FaultKind,
-    /// In words that say what to look at.
-    pub text: String,
-}
-
-impl FaultKind {
-    /// Its word in reports (RFC 8460 4.3).
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::HostMismatch => "certificate-host-mismatch",
-            Self::Expired => "certificate-expired",
-            Self::NotTrusted => "certificate-not-trusted",
-            Self::NotOffered => "starttls-not-supported",
-            Self::Tlsa => "tlsa-invalid",
-            Self::Dnssec => "dnssec-invalid",
-            Self::Validation | Self::Broken => "validation-failure",
-        }
-    }
-}
-
-/// What went wrong, as reports distinguish it (RFC 8460 4.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FaultKind {
-    /// The certificate is for another name.
-    HostMismatch,
-    /// The certificate's time is over, or has not come.
-    Expired,
-    /// Nobody who is trusted signed it.
-    NotTrusted,
-    /// The peer offers none.
-    NotOffered,
-    /// The certificate isn't the one that its TLSA records say.
-    Tlsa,
-    /// Its TLSA records can't be found out.
-    Dnssec,
-    /// Everything else.
-    Validation,
-    /// The connection broke within the handshake, or the peer was silent.
-    Broken,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl std::error::Error for Fault {}
-
-impl Fault {
-    /// One of this kind.
-    pub fn new(kind: FaultKind, text: impl Into<String>) -> Self {
-        Self {
-            kind,
-            text: text.into(),
-        }
-    }
-
-    /// The peer said nothing for so long.
-    pub fn silent(limit: std::time::Duration) -> Self {
-        let seconds = limit.as_secs_f64().ceil();
-        let text = format!("no TLS handshake within {seconds} s");
-        Self::new(FaultKind::Broken, text)
-    }
-
-    /// Why a handshake failed.
-    pub(in crate::net) fn of_handshake(error: &io::Error) -> Self {
-        let inner = error.get_ref().and_then(|e| e.downcast_ref());
-        inner.map_or_else(|| Self::broken(error), Self::of)
-    }
-
-    pub(super) fn broken(error: &io::Error) -> Self {
-        Self::new(
-            FaultKind::Broken,
-            format!("the connection broke within the TLS handshake: {error}"),
-        )
-    }
-
-    pub(super) fn of(error: &rustls::Error) -> Self {
-        use rustls::Error as E;
-        let (kind, text) = match error {
-            E::InvalidCertificate(bad) => return Self::of_certificate(bad),
-            E::AlertReceived(AlertDescription::HandshakeFailure) => (
-                FaultKind::Validation,
-                "the peer found no common cipher or parameter (handshake_failure)".to_owned(),
-            ),
-            E::AlertReceived(AlertDescription::ProtocolVersion) => (
-                FaultKind::Validation,
-                "the peer takes no TLS version of ours, 1.2 or 1.3 (protocol_version)".to_owned(),
-            ),
-            E::AlertReceived(alert) => (
-                FaultKind::Validation,
-                format!("the peer broke off the TLS handshake: {alert:?}"),
-            ),
-            E::PeerIncompatible(
-                PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
-                | PeerIncompatible::SignatureAlgorithmsExtensionRequired
-                | PeerIncompatible::Tls12NotOffered
-                | PeerIncompatible::ServerDoesNotSupportTls12Or13,
-            ) => (
-                FaultKind::Validation,
-                "the peer speaks an old TLS version only; 1.2 is the least".to_owned(),
-            ),
-            E::PeerIncompatible(why) => (
-                FaultKind::Validation,
-                format!("the peer's TLS doesn't go together with ours: {why:?}"),
-            ),
-            E::InvalidMessage(_) => (
-                FaultKind::Validation,
-                "the peer answered with something that is not TLS".to_owned(),
-            ),
-            E::PeerMisbehaved(PeerMisbehaved::IllegalMiddleboxChangeCipherSpec) => (
-                FaultKind::Validation,
-                "the peer sent data in plaintext within the TLS handshake".to_owned(),
-            ),
-            other => (FaultKind::Validation, format!("TLS: {other}")),
-        };
-        Self::new(kind, text)
-    }
-
-    fn of_certificate(bad: &CertificateError) -> Self {
-        use CertificateError as C;
-        let (kind, text) = match bad {
-            C::Expired | C::ExpiredContext { .. } => (
-                FaultKind::Expired,
-                format!("the peer's certificate has expired ({bad})"),
-            ),
-            C::NotValidYet | C::NotValidYetContext { .. } => (
-                FaultKind::Expired,
-                format!("the peer's certificate is not valid yet ({bad}); is our clock right?"),
-            ),
-            C::NotValidForName | C::NotValidForNameContext { .. } => (
-                FaultKind::HostMismatch,
-                format!("the peer's certificate is for another name ({bad})"),
-            ),
-            C::UnknownIssuer => (
-                FaultKind::NotTrusted,
-                "no certificate authority that is trusted here signed the peer's certificate"
-                    .to_owned(),
-            ),
-            C::Revoked => (
-                FaultKind::NotTrusted,
-                "the peer's certificate was revoked".to_owned(),
-            ),
-            // Ours alone say this: DANE's.
-            C::Other(other) => (FaultKind::Tlsa, other.to_string()),
-            bad => (
-                FaultKind::Validation,
-                format!("the peer's certificate is not valid ({bad})"),
-            ),
-        };
-        Self::new(kind, text)
-    }
 }
 
 /// How many bytes came, and the buffer with them.
@@ -266,12 +106,8 @@ impl Conn {
 
     /// The peer's certificates in DER, its own first.
     pub fn peer_chain(&self) -> Vec<Vec<u8>> {
-        let Some(tls) = &self.tls else {
-            return Vec::new();
-        };
-        let rustls = tls.rustls.borrow();
-        let chain = rustls.peer_certificates().unwrap_or_default();
-        chain.iter().map(|der| der.to_vec()).collect()
+        let tls = self.tls.as_deref();
+        tls.map_or_else(Vec::new, |tls| tls.sealed.borrow().peer_chain())
     }
 
     /// What a login over this connection can be bound to, so that nobody in between can pass it on.
@@ -284,11 +120,9 @@ impl Conn {
             channel = channel.with_server_end_point(&tls.end_point);
         }
         // In TLS 1.2 it would take an extension that not all have (RFC 9266 4.2).
-        let exported = (tls.facts.version == "TLSv1.3").then(|| {
-            let rustls = tls.rustls.borrow();
-            rustls.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(&[]))
-        });
-        if let Some(Ok(material)) = exported {
+        if tls.facts.version == "TLSv1.3"
+            && let Some(material) = tls.sealed.borrow().export(b"EXPORTER-Channel-Binding")
+        {
             channel = channel.with_exporter(material);
         }
         channel
@@ -310,7 +144,7 @@ impl Conn {
     pub async fn send(&self, parts: Vec<Bytes>) -> io::Result<()> {
         let parts = match &self.tls {
             None => parts,
-            Some(tls) => vec![tls.seal(&parts)?],
+            Some(tls) => vec![tls.sealed.borrow_mut().seal(&parts)],
         };
         self.stream.send(parts).await
     }
@@ -328,10 +162,8 @@ impl Conn {
     /// Says within TLS that nothing more will be sent (RFC 8446 6.1); nothing in plaintext.
     pub async fn say_goodbye(&self) {
         if let Some(tls) = &self.tls {
-            tls.rustls.borrow_mut().send_close_notify();
-            if let Ok(last) = tls.seal(&[]) {
-                let _ = self.stream.send(vec![last]).await;
-            }
+            let last = tls.sealed.borrow_mut().seal_the_end();
+            let _ = self.stream.send(vec![last]).await;
         }
     }
 
@@ -340,8 +172,8 @@ impl Conn {
     /// # Errors
     /// Why there is no TLS; the connection is of no use then. Dropped before its end, too.
     pub async fn start_client(&mut self, attempt: Attempt) -> Result<(), Fault> {
-        let client = attempt.begin()?;
-        self.shake_hands(client.into(), Vec::new(), None).await?;
+        let client = Sealed::client(attempt)?;
+        self.shake_hands(client, Vec::new(), None).await?;
         let end_point = self.peer_chain().first().map(|der| leaf::end_point(der));
         self.bind_to(end_point.unwrap_or_default());
         Ok(())
@@ -354,15 +186,15 @@ impl Conn {
     /// Why there is no TLS; the connection is of no use then. Dropped before its end, too.
     pub async fn start_server(
         &mut self,
-        server: &super::Server,
+        server: &Server,
         heard: Vec<u8>,
         receiving: Option<Pin<Box<Receive>>>,
     ) -> Result<(), Fault> {
-        let certificates = server;
-        let rustls = server.begin()?;
-        self.shake_hands(rustls.into(), heard, receiving).await?;
-        let name = self.facts().and_then(|facts| facts.server_name.clone());
-        self.bind_to(certificates.end_point(name.as_deref()));
+        self.shake_hands(Sealed::server(server)?, heard, receiving)
+            .await?;
+        let name = self.facts().and_then(|facts| facts.server_name.as_deref());
+        let end_point = server.end_point(name);
+        self.bind_to(end_point);
         Ok(())
     }
 
@@ -374,30 +206,24 @@ impl Conn {
 
     async fn shake_hands(
         &mut self,
-        mut rustls: Connection,
+        mut sealed: Sealed,
         heard: Vec<u8>,
         mut receiving: Option<Pin<Box<Receive>>>,
     ) -> Result<(), Fault> {
-        // What is sealed is sent at once, and how much that is is bounded by our callers.
-        rustls.set_buffer_limit(None);
-        let mut heard = heard;
-        let mut total = 0;
+        let (mut heard, mut early, mut total) = (heard, Vec::new(), 0);
         loop {
-            let step = hand_in(&mut rustls, &heard);
+            let taken = sealed.take(&heard, &mut early);
             heard.clear();
             // An alert that says why is sent before we leave.
-            if rustls.wants_write() {
-                let mut out = Vec::new();
-                while rustls.wants_write() {
-                    rustls.write_tls(&mut out).map_err(|e| Fault::broken(&e))?;
-                }
-                let sent = self.stream.send(vec![out.into()]).await;
-                if step.is_ok() {
+            let out = sealed.to_send();
+            if !out.is_empty() {
+                let sent = self.stream.send(vec![out]).await;
+                if taken.is_ok() {
                     sent.map_err(|e| Fault::broken(&e))?;
                 }
             }
-            step?;
-            if !rustls.is_handshaking() {
+            taken?;
+            if sealed.is_up() {
                 break;
             }
             let (n, back) = match receiving.take() {
@@ -412,162 +238,55 @@ impl Conn {
             total += n;
             if n == 0 {
                 return Err(Fault::new(
-                    FaultKind::Broken,
+                    ResultType::ValidationFailure,
                     "the peer closed the connection within the TLS handshake",
                 ));
             }
             if total > HANDSHAKE_BYTES_MAX {
                 return Err(Fault::new(
-                    FaultKind::Validation,
+                    ResultType::ValidationFailure,
                     format!("the peer's TLS handshake is larger than {HANDSHAKE_BYTES_MAX} bytes"),
                 ));
             }
         }
-        let facts = Facts::of(&rustls);
         self.tls = Some(Rc::new(Layer {
-            rustls: RefCell::new(rustls),
+            facts: sealed.facts(),
+            sealed: RefCell::new(sealed),
+            early: RefCell::new(early),
             end_point: Vec::new(),
-            facts,
         }));
         Ok(())
     }
 }
 
-/// Gives rustls what arrived.
-fn hand_in(rustls: &mut Connection, mut heard: &[u8]) -> Result<(), Fault> {
-    while !heard.is_empty() {
-        rustls.read_tls(&mut heard).map_err(|e| Fault::broken(&e))?;
-        rustls.process_new_packets().map_err(|e| Fault::of(&e))?;
-    }
-    Ok(())
-}
-
-impl Facts {
-    fn of(rustls: &Connection) -> Self {
-        Self {
-            version: match rustls.protocol_version() {
-                Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
-                Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
-                _ => "TLS",
-            },
-            cipher: rustls
-                .negotiated_cipher_suite()
-                .and_then(|suite| suite.suite().as_str())
-                // The registry names those of 1.3 without their version.
-                .map(|name| name.replacen("TLS13_", "TLS_", 1))
-                .unwrap_or_default(),
-            group: rustls
-                .negotiated_key_exchange_group()
-                .map(|group| format!("{:?}", group.name()))
-                .unwrap_or_default(),
-            server_name: match rustls {
-                Connection::Server(server) => server.server_name().map(str::to_owned),
-                Connection::Client(_) => None,
-            },
-            resumed: rustls.handshake_kind() == Some(HandshakeKind::Resumed),
-        }
-    }
-}
-
-impl Layer {
-    /// The parts as records, and whatever else TLS has to say first.
-    fn seal(&self, parts: &[Bytes]) -> io::Result<Bytes> {
-        let mut rustls = self.rustls.borrow_mut();
-        let whole: usize = parts.iter().map(Bytes::len).sum();
-        let mut left: Vec<IoSlice<'_>> = parts.iter().map(|p| IoSlice::new(p)).collect();
-        let mut slices = &mut left[..];
-        while slices.iter().any(|s| !s.is_empty()) {
-            let n = rustls.writer().write_vectored(slices)?;
-            if n == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            IoSlice::advance_slices(&mut slices, n);
-        }
-        let records = whole / RECORD_BYTES_MAX + 2;
-        let mut out = Vec::with_capacity(whole + records * RECORD_OVERHEAD);
-        while rustls.wants_write() {
-            rustls.write_tls(&mut out)?;
-        }
-        Ok(out.into())
-    }
-
-    /// Moves the plaintext that is there to the end of `buf`; `None`: nothing, and more may come.
-    ///
-    /// # Errors
-    /// The stream was cut off: the peer didn't say that it ends (RFC 8446 6.1).
-    fn take_plaintext(&self, buf: &mut Vec<u8>) -> io::Result<Option<usize>> {
-        let mut rustls = self.rustls.borrow_mut();
-        let before = buf.len();
-        loop {
-            let mut reader = rustls.reader();
-            let n = match reader.fill_buf() {
-                Ok([]) => return Ok(Some(buf.len() - before)),
-                Ok(plaintext) => {
-                    buf.extend_from_slice(plaintext);
-                    plaintext.len()
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    let n = buf.len() - before;
-                    return Ok((n > 0).then_some(n));
-                }
-                Err(_) if buf.len() > before => return Ok(Some(buf.len() - before)),
-                Err(e) => return Err(e),
-            };
-            reader.consume(n);
-        }
-    }
-
-    /// Takes in what arrived, nothing at the end of the stream. Gives the plaintext that rustls should
-    /// not keep, since it keeps little; the rest is there for
-    /// [`take_plaintext`](Self::take_plaintext).
-    fn open(&self, mut heard: &[u8]) -> io::Result<Vec<u8>> {
-        let mut plaintext = Vec::new();
-        if heard.is_empty() {
-            self.rustls.borrow_mut().read_tls(&mut heard)?;
-        }
-        while !heard.is_empty() {
-            let mut rustls = self.rustls.borrow_mut();
-            rustls.read_tls(&mut heard)?;
-            rustls
-                .process_new_packets()
-                .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, Fault::of(&e)))?;
-            drop(rustls);
-            if !heard.is_empty() {
-                self.take_plaintext(&mut plaintext)?;
-            }
-        }
-        Ok(plaintext)
-    }
-}
-
-async fn receive(stream: Stream, tls: Rc<Layer>, buf: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
+async fn receive(stream: Stream, tls: Rc<Layer>, buf: Vec<u8>) -> Received {
     let mut buf = buf;
     let before = buf.len();
-    loop {
-        match tls.take_plaintext(&mut buf) {
-            Ok(None) => {}
-            Ok(Some(n)) => return (Ok(n), buf),
-            Err(e) => return (Err(e), buf),
-        }
+    let early = std::mem::take(&mut *tls.early.borrow_mut());
+    if !early.is_empty() {
+        buf.extend_from_slice(&early);
+        return (Ok(early.len()), buf);
+    }
+    let mut plaintext = Vec::new();
+    while !tls.sealed.borrow().has_ended() {
         // Records take the place that their plaintext will have.
         if buf.capacity() == buf.len() {
-            buf.reserve(RECORD_OVERHEAD);
+            buf.reserve(RECEIVE_BYTES_MIN);
         }
         let (n, back) = stream.receive(buf).await;
         buf = back;
-        let opened = match n {
-            Ok(_) => tls.open(&buf[before..]),
-            Err(e) => Err(e),
-        };
-        buf.truncate(before);
-        match opened {
-            Ok(plaintext) => buf.extend_from_slice(&plaintext),
-            Err(e) => return (Err(e), buf),
+        if !matches!(n, Ok(n) if n > 0) {
+            return (n, buf);
         }
-        if buf.len() > before {
-            let n = buf.len() - before;
-            let more = tls.take_plaintext(&mut buf).ok().flatten();
-            return (Ok(n + more.unwrap_or(0)), buf);
+        let taken = tls.sealed.borrow_mut().take(&buf[before..], &mut plaintext);
+        buf.truncate(before);
+        buf.extend_from_slice(&plaintext);
+        match taken {
+            // What came before a fault counts; the stream ends with it.
+            _ if !plaintext.is_empty() => return (Ok(plaintext.len()), buf),
+            Ok(()) => {}
+            Err(fault) => return (Err(io::Error::new(io::ErrorKind::InvalidData, fault)), buf),
         }
     }
+    (Ok(0), buf)
 }

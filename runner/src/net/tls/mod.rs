@@ -5,19 +5,22 @@
 //! | [`conn`] | a connection that is plaintext at first and TLS after a handshake |
 //! | [`client`] | TLS toward receivers: whom it trusts, sessions that go on, what went wrong |
 //! | [`server`] | TLS toward clients: certificates by the names that clients ask for |
+//! | [`fault`] | why there is no TLS |
 //! | [`leaf`] | what stands in a certificate |
 //! | [`pem`] | certificates and keys in files |
-//! | [`sealed`] | TLS for who moves the bytes himself |
+//! | [`sealed`] | one end of TLS, without a socket |
 
 pub mod client;
 pub mod conn;
+pub mod fault;
 pub mod leaf;
 pub mod pem;
 pub mod sealed;
 pub mod server;
 
 pub use client::{Attempt, Client, Dane, Trust};
-pub use conn::{Conn, Facts, Fault, FaultKind, Receive};
+pub use conn::{Conn, Facts, Receive};
+pub use fault::Fault;
 pub use leaf::Leaf;
 pub use pem::FileFault;
 pub use sealed::Sealed;

@@ -16,7 +16,7 @@ use rustls::{RootCertStore, ServerConfig, ServerConnection, version};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::client::provider;
-use super::conn::Fault;
+use super::fault::Fault;
 use super::leaf::{end_point, names};
 use super::pem::{self, FileFault};
 use crate::config::{self, Certificate, Config, ListenerTls, TlsVersion};
