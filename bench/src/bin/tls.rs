@@ -7,7 +7,7 @@
 //! ```
 //!
 //! CPU is that of the server's process alone, user and system, from `/proc`; the peers are threads of
-//! this program. Ratios are of one run.
+//! this program. Ratios are of one run. `--only` runs one part, for a profiler to look at.
 #![allow(missing_docs)]
 
 use std::sync::Arc;
@@ -29,14 +29,25 @@ struct Args {
     #[arg(long, default_value_t = 5000)]
     sessions: usize,
     /// Handshakes of each kind
-    #[arg(long, default_value_t = 2000)]
+    #[arg(long, default_value_t = 10_000)]
     handshakes: usize,
     /// Messages of each kind
-    #[arg(long, default_value_t = 4000)]
+    #[arg(long, default_value_t = 40_000)]
     messages: usize,
     /// Bytes of a message
     #[arg(long, default_value_t = 10_000)]
     bytes: usize,
+    /// Only this part
+    #[arg(long)]
+    only: Option<Part>,
+}
+
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+enum Part {
+    Idle,
+    Inbound,
+    Outbound,
+    Load,
 }
 
 /// Sessions that hand in messages at once.
@@ -219,14 +230,9 @@ fn load(
     (cpu(&server) - before) / (each * SUBMITTERS) as f64
 }
 
-fn main() {
-    let args = Args::parse();
-    let authority = Authority::new();
-    let ecdsa = authority.issue(&["courser.test", "127.0.0.1"]);
-    let rsa = rsa(&authority);
-
-    let plain = idle(&args, &authority, &ecdsa, false);
-    let secure = idle(&args, &authority, &ecdsa, true);
+fn memory(args: &Args, authority: &Authority, issued: &Issued) {
+    let plain = idle(args, authority, issued, false);
+    let secure = idle(args, authority, issued, true);
     println!(
         "memory of an idle session with a submitter, at {}:",
         args.sessions
@@ -236,43 +242,70 @@ fn main() {
         plain / 1024.0,
         secure / 1024.0
     );
+}
 
+fn handshakes_in(args: &Args, authority: &Authority, keys: &[(&str, &Issued)]) {
     println!(
         "handshakes as server, for a second of CPU, {} of each kind:",
         args.handshakes
     );
-    for (name, issued) in [("ECDSA P-256", &ecdsa), ("RSA-2048", &rsa)] {
-        let full = inbound(&args, &authority, issued, false);
-        let resumed = inbound(&args, &authority, issued, true);
+    for (name, issued) in keys {
+        let full = inbound(args, authority, issued, false);
+        let resumed = inbound(args, authority, issued, true);
         println!("  {name}: {full:.0} full, {resumed:.0} resumed");
     }
+}
 
+fn handshakes_out(args: &Args, issued: &Issued) {
     println!("handshakes as client, with ECDSA P-256: CPU of a message in a session of its own:");
-    let none = outbound(&args, &ecdsa, None);
-    let resumed = outbound(&args, &ecdsa, Some(""));
+    let none = outbound(args, issued, None);
+    let resumed = outbound(args, issued, Some(""));
     println!(
         "  plaintext {:.0} µs, TLS {:.0} µs: {:.0} µs for TLS with resumption",
         none * 1e6,
         resumed * 1e6,
         (resumed - none) * 1e6
     );
+}
 
+fn loads(args: &Args, authority: &Authority, issued: &Issued) {
     println!(
         "CPU of a message of {} bytes, accepted and delivered, {SUBMITTERS} sessions, {} messages:",
         args.bytes, args.messages
     );
-    let base = load(&args, &authority, &ecdsa, (false, false));
+    let base = load(args, authority, issued, (false, false));
     for (name, legs) in [
         ("submission over TLS", (true, false)),
         ("delivery over TLS", (false, true)),
         ("both", (true, true)),
     ] {
-        let spent = load(&args, &authority, &ecdsa, legs);
+        let spent = load(args, authority, issued, legs);
         println!(
             "  {name}: {:.0} µs, {:.2} times the {:.0} µs in plaintext",
             spent * 1e6,
             spent / base,
             base * 1e6
         );
+    }
+}
+
+fn main() {
+    let args = Args::parse();
+    let authority = Authority::new();
+    let ecdsa = authority.issue(&["courser.test", "127.0.0.1"]);
+    let rsa = rsa(&authority);
+    let wanted = |part| args.only.is_none_or(|only| only == part);
+    if wanted(Part::Idle) {
+        memory(&args, &authority, &ecdsa);
+    }
+    if wanted(Part::Inbound) {
+        let keys = [("ECDSA P-256", &ecdsa), ("RSA-2048", &rsa)];
+        handshakes_in(&args, &authority, &keys);
+    }
+    if wanted(Part::Outbound) {
+        handshakes_out(&args, &ecdsa);
+    }
+    if wanted(Part::Load) {
+        loads(&args, &authority, &ecdsa);
     }
 }
