@@ -321,6 +321,14 @@ impl Route {
                 let what = format!("there is another route for {}", route.domain);
                 s.wrong("domain", what, "put all hosts into the `to` of one route");
             }
+            if route.mx && route.auth.is_some() {
+                let what = "whoever can forge the MX records would get the password";
+                s.wrong(
+                    "mx",
+                    what,
+                    "name the hosts themselves in `to`, and leave mx out",
+                );
+            }
             if route.mx {
                 for (i, target) in route.to.iter().enumerate() {
                     if matches!(target.host, super::names::Host::Address(_)) {

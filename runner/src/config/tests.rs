@@ -492,7 +492,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     (
         "routes",
-        "hostname = \"mail.example.org\"\n[[route]]\ndomain = \"exa mple.org\"\nto = [\"a.example:0\", \"a.example:smtp\", \"1.2.3.4.5\", \"-.example\"]\n[[route]]\ndomain = \"b.example\"\nto = []\n[[route]]\ndomain = \"c.example\"\nto = [\"192.0.2.1\"]\nmx = true\n[[route]]\ndomain = \"d.example\"\nto = \"mx.example\"\n",
+        "hostname = \"mail.example.org\"\n[[route]]\ndomain = \"exa mple.org\"\nto = [\"a.example:0\", \"a.example:smtp\", \"1.2.3.4.5\", \"-.example\"]\n[[route]]\ndomain = \"b.example\"\nto = []\n[[route]]\ndomain = \"c.example\"\nto = [\"192.0.2.1\"]\nmx = true\n[[route]]\ndomain = \"d.example\"\nto = \"mx.example\"\n[[route]]\ndomain = \"e.example\"\nto = [\"provider.example\"]\nmx = true\nauth = { user = \"us\", password_file = \"/etc/courser/password\" }\n",
     ),
     (
         "rules",

@@ -135,7 +135,7 @@ impl Visitor {
             let text = "Logins can't be checked here at the moment";
             return self.answer(server::Input::Refuse(reply(454, (4, 7, 0), text)));
         };
-        if let Err(blocked) = self.logins().check(self.origin.client, None) {
+        if let Err(blocked) = self.logins().check(self.origin.client, attempt.claim) {
             return self.refuse_blocked(blocked);
         }
         let mut out = [0; CHALLENGE_BYTES];
@@ -156,6 +156,10 @@ impl Visitor {
                     return self.answer(server::Input::Refuse(reply(454, (4, 7, 0), text)));
                 }
             };
+            // Others may have been wrong too often meanwhile: then right and wrong are told alike.
+            if let Err(blocked) = self.logins().check(self.origin.client, attempt.claim) {
+                return self.refuse_blocked(blocked);
+            }
         }
         match output {
             Output::Challenge(n) => {
