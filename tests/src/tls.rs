@@ -12,6 +12,8 @@ use rcgen::{
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use rustls::{
     ClientConfig, ClientConnection, HandshakeKind, RootCertStore, ServerConfig, ServerConnection,
     StreamOwned,
@@ -215,6 +217,54 @@ impl Issued {
             .with_single_cert(chain, key)
             .expect("a key that goes with its certificate");
         Arc::new(config)
+    }
+
+    fn certified(&self) -> Arc<CertifiedKey> {
+        let (chain, key) = self.der();
+        let key = provider()
+            .key_provider
+            .load_private_key(key)
+            .expect("a key of a known kind");
+        Arc::new(CertifiedKey::new(chain, key))
+    }
+
+    /// What a receiver needs that shows it to who asks for `name`, and `other` to all others. Nothing
+    /// looks at whether it is a good one.
+    ///
+    /// # Panics
+    /// When rustls doesn't take it.
+    pub fn server_by_name(
+        &self,
+        name: &str,
+        other: &Self,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> Arc<ServerConfig> {
+        let config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(versions)
+            .expect("versions that there are")
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(ByName {
+                name: name.to_owned(),
+                asked_for: self.certified(),
+                other: other.certified(),
+            }));
+        Arc::new(config)
+    }
+}
+
+#[derive(Debug)]
+struct ByName {
+    name: String,
+    asked_for: Arc<CertifiedKey>,
+    other: Arc<CertifiedKey>,
+}
+
+impl ResolvesServerCert for ByName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(match hello.server_name() == Some(&self.name) {
+            true => self.asked_for.clone(),
+            false => self.other.clone(),
+        })
     }
 }
 

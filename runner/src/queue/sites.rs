@@ -55,17 +55,20 @@ enum Gate {
     Site(SiteKey),
 }
 
-/// What makes two domains' sites one, so that mail for both may go over one connection: hosts,
-/// provider, LMTP, TLS, and who we are there. Mail of one user never goes over a connection of another.
-type Key = (
-    SiteKey,
-    Option<Arc<str>>,
-    bool,
-    Option<Level>,
-    Demand,
-    bool,
-    Option<Arc<str>>,
-);
+/// What makes two domains' sites one, so that mail for both may go over one connection. Mail of one
+/// user never goes over a connection of another, and what DNSSEC vouches for never over one that was
+/// made for a domain that it doesn't vouch for: DANE would not hold there.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key {
+    hosts: SiteKey,
+    secure: bool,
+    provider: Option<Arc<str>>,
+    lmtp: bool,
+    tls: Option<Level>,
+    demand: Demand,
+    implicit_tls: bool,
+    login: Option<Arc<str>>,
+}
 
 /// Sites and gates of one shard, by number. They are few compared with deliveries (a site for each
 /// set of MX hosts), and their numbers stand for the same ones as long as the server runs.
@@ -116,15 +119,16 @@ impl Sites {
         let provider = provider.map(|p| p.name.clone());
         let next = self.gates.len() as u32;
         let gate = GateId(*self.gates.entry(gate_key).or_insert(next));
-        let key = (
-            routed.plan.site,
-            provider.clone(),
-            routed.lmtp,
+        let key = Key {
+            hosts: routed.plan.site,
+            secure: routed.plan.secure,
+            provider: provider.clone(),
+            lmtp: routed.lmtp,
             tls,
             demand,
-            routed.implicit_tls,
-            routed.login.clone(),
-        );
+            implicit_tls: routed.implicit_tls,
+            login: routed.login.clone(),
+        };
         let known = self.by_key.get(&key).copied();
         let known_site = known.and_then(|number| self.sites.get(number as usize));
         let sts = known_site.map_or_else(Rc::default, |site| site.sts.clone());

@@ -118,6 +118,13 @@ pub async fn establish(
             let reaching = reach_or_fall_back(shard, task, host, address, &mut sessions);
             // In a box: it is over when the session begins, and all would have room for it.
             match Box::pin(reaching).await {
+                Ok((link, peer)) if task.demand.required && !peer.capabilities.requiretls => {
+                    shard.host_alive(address);
+                    // Another host may offer it (RFC 8689 4.2.1).
+                    last = lacks_requiretls(peer);
+                    never &= last.verdict.permanent;
+                    part(link).await;
+                }
                 Ok((link, mut peer)) => {
                     shard.host_alive(address);
                     peer.sessions = Rc::new(sessions);
@@ -138,6 +145,27 @@ pub async fn establish(
     last.verdict.permanent &= never;
     last.sessions = Rc::new(sessions);
     Err(last)
+}
+
+/// A host that would take the mail, and doesn't promise what it asks for.
+fn lacks_requiretls(peer: Peer) -> Unreachable {
+    let cause = client::Cause::RequireTlsNotOffered;
+    Unreachable {
+        verdict: LocalCause::RequireTls.verdict(),
+        said: Said::locally(format!("{} [{}]: {cause}", peer.host, peer.address.ip())),
+        host: Some(peer.host),
+        address: Some(peer.address),
+        sessions: Rc::default(),
+    }
+}
+
+/// Says goodbye.
+async fn part(mut link: Link) {
+    link.machine().quit();
+    let mut hear = |_: &client::Session, _: &mut Transactions, _: Event| {};
+    let never = Notify::new();
+    link.drive(&mut Transactions::default(), &mut hear, &never, None)
+        .await;
 }
 
 struct Trouble {

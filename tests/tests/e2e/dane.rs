@@ -11,6 +11,8 @@ use courser_tests::net::free_port_on;
 use courser_tests::receiver::{Answer, EXTENSIONS, Receiver};
 use courser_tests::server::{Server, scratch};
 use courser_tests::tls::{Authority, Issued, Valid};
+use rustls::ALL_VERSIONS;
+use rustls::version::{TLS12, TLS13};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
@@ -40,6 +42,24 @@ fn key_hash(dir: &std::path::Path, issued: &Issued, digest: &str) -> String {
     said.split(' ').next().unwrap_or_default().to_owned()
 }
 
+/// A certificate of version 1, as openssl makes it where it is told of no extension.
+fn version1(dir: &std::path::Path) -> Issued {
+    let script = "openssl req -new -newkey rsa:2048 -nodes -subj /CN=old -keyout old.key -out old.csr \
+        && openssl x509 -req -in old.csr -signkey old.key -days 3650 -out old.pem \
+        && openssl x509 -in old.pem -noout -text | grep -q 'Version: 1 '";
+    let done = std::process::Command::new("sh")
+        .args(["-c", script])
+        .current_dir(dir)
+        .output()
+        .expect("a shell");
+    assert!(done.status.success(), "{done:?}");
+    let read = |name| std::fs::read_to_string(dir.join(name)).expect("what openssl wrote");
+    Issued {
+        chain: read("old.pem"),
+        key: read("old.key"),
+    }
+}
+
 struct Host {
     name: &'static str,
     receiver: Receiver,
@@ -59,7 +79,17 @@ fn hosts(list: Vec<(&'static str, Option<Issued>, bool)>) -> (Vec<Host>, u16) {
             let address = (ip(n), port).into();
             let receiver = match &issued {
                 Some(issued) => {
-                    let receiver = Receiver::start_tls(address, issued.server(), |_| Answer::Usual);
+                    let strange = || Authority::new().issue(&["mx.other.test"]);
+                    let tls = match name {
+                        // It has many names, and shows what it is asked for.
+                        "alias" => {
+                            issued.server_by_name("real.alias.test", &strange(), ALL_VERSIONS)
+                        }
+                        "version1" => issued.server_by_name("", issued, &[&TLS13]),
+                        "version12" => issued.server_by_name("", issued, &[&TLS12]),
+                        _ => issued.server(),
+                    };
+                    let receiver = Receiver::start_tls(address, tls, |_| Answer::Usual);
                     if requiretls {
                         receiver.offer("REQUIRETLS");
                     }
@@ -115,6 +145,8 @@ pub(crate) fn by_what_dnssec_says() {
         "unusable",
         "notls",
         "alias",
+        "version1",
+        "version12",
         "insecure",
         "bogus",
         "norecord",
@@ -126,6 +158,7 @@ pub(crate) fn by_what_dnssec_says() {
                 "notls" => None,
                 // Neither date nor name count where the leaf itself is named (RFC 7671 5.1).
                 "leafkey" => Some(expired.clone()),
+                "version1" | "version12" => Some(version1(dir.path())),
                 "anchorname" => Some(authority.issue(&["mx.elsewhere.test"])),
                 name => Some(issue(name)),
             };
@@ -146,7 +179,9 @@ pub(crate) fn by_what_dnssec_says() {
     let anchor = whole(&certificate("anchor").chain_der()[1]).1;
     let tlsa = |name: &str| -> Vec<String> {
         match name {
-            "leafkey" | "insecure" | "bogus" => vec![format!("3 1 1 {}", key(name, "sha256"))],
+            "leafkey" | "insecure" | "bogus" | "version1" | "version12" => {
+                vec![format!("3 1 1 {}", key(name, "sha256"))]
+            }
             "leafcert" => vec![format!(
                 "3 0 1 {}",
                 whole(&certificate(name).chain_der()[0]).1
@@ -263,6 +298,57 @@ pub(crate) fn by_what_dnssec_says() {
     }
 }
 
+/// Two domains have their mail at the same host. DNSSEC vouches for one of them; the other one's mail
+/// must not take that away from it.
+pub(crate) fn signed_and_unsigned_at_one_host() {
+    if !need(NEEDS) || !need(&["openssl"]) {
+        return;
+    }
+    let dir = scratch();
+    let issued = Authority::new().issue(&["mx.signed.test"]);
+    let (hosts, port) = hosts(vec![("signed", Some(issued), false)]);
+    let other = Authority::new().issue(&["mx.other.test"]);
+    let wrong = format!("3 1 1 {}", key_hash(dir.path(), &other, "sha256"));
+    let zones = [
+        Zone {
+            name: "signed.test",
+            records: zone(&hosts[0], &[wrong], port),
+            signed: true,
+            forged: None,
+        },
+        Zone {
+            name: "unsigned.test",
+            records: "@ IN MX 10 mx.signed.test.\n".to_owned(),
+            signed: false,
+            forged: None,
+        },
+    ];
+    let unbound = Unbound::start(dir.path(), &zones);
+    for first in ["signed", "unsigned"] {
+        let server = Server::start(&format!(
+            "{}delivery.dead_host.first = \"1s\"\n",
+            settings(&unbound, port, true)
+        ));
+        let second = if first == "signed" {
+            "unsigned"
+        } else {
+            "signed"
+        };
+        for domain in [first, second, first, second] {
+            let to = [format!("<you@{domain}.test>")];
+            let id = submit(server.address, "<me@sender.test>", &to, &small("mixed"));
+            let event = server.fate(&id);
+            let kind = if domain == "signed" {
+                "deferred"
+            } else {
+                "delivered"
+            };
+            assert_eq!(event["kind"], kind, "{domain}, {first} first: {event:#}");
+        }
+    }
+    assert_eq!(hosts[0].receiver.count(), 4);
+}
+
 pub(crate) fn requiretls_and_its_opposite() {
     if !need(NEEDS) || !need(&["openssl"]) {
         return;
@@ -286,7 +372,7 @@ pub(crate) fn requiretls_and_its_opposite() {
             .expect("a host of that name")
     };
     let other = Authority::new().issue(&["mx.other.test"]);
-    let zones: Vec<Zone<'_>> = hosts
+    let mut zones: Vec<Zone<'_>> = hosts
         .iter()
         .map(|host| {
             let hash = match host.name {
@@ -305,6 +391,24 @@ pub(crate) fn requiretls_and_its_opposite() {
             }
         })
         .collect();
+    // The first host doesn't offer it, and the second does.
+    let mut records = String::new();
+    for (mx, host) in [("mx1", at("unready")), ("mx2", at("ready"))] {
+        let issued = host.issued.as_ref().expect("a certificate");
+        let hash = key_hash(dir.path(), issued, "sha256");
+        let [a, b, c, d] = host.ip;
+        let _ = write!(
+            records,
+            "@ IN MX {} {mx}\n{mx} IN A {a}.{b}.{c}.{d}\n_{port}._tcp.{mx} IN TLSA 3 1 1 {hash}\n",
+            if mx == "mx1" { 10 } else { 20 },
+        );
+    }
+    zones.push(Zone {
+        name: "both.test",
+        records,
+        signed: true,
+        forged: None,
+    });
     let unbound = Unbound::start(dir.path(), &zones);
     let here = authority.issue(&["courser.test"]);
     let server = Server::start(&format!(
@@ -329,6 +433,7 @@ pub(crate) fn requiretls_and_its_opposite() {
     for (to, kind, words) in [
         ("ready", "delivered", ""),
         ("unready", "bounced", "REQUIRETLS"),
+        ("both", "delivered", "mx2.both.test"),
         ("insecure", "bounced", "neither DNSSEC nor MTA-STS vouches"),
         ("wrong", "deferred", "no TLSA record is about"),
     ] {
@@ -339,12 +444,13 @@ pub(crate) fn requiretls_and_its_opposite() {
             "{to}: {event:#}"
         );
     }
-    let mail = &at("ready").receiver.wait(1)[0];
-    assert!(
-        mail.tls && mail.mail.contains(" REQUIRETLS"),
-        "{}",
-        mail.mail
-    );
+    for mail in at("ready").receiver.wait(2) {
+        assert!(
+            mail.tls && mail.mail.contains(" REQUIRETLS"),
+            "{}",
+            mail.mail
+        );
+    }
     assert_eq!(at("unready").receiver.count(), 0);
     assert_eq!(at("insecure").receiver.count(), 0);
     // What is sent back asks for the same, and has no more than the header.

@@ -113,6 +113,7 @@ fn main() -> ExitCode {
         }
         dane: {
             by_what_dnssec_says,
+            signed_and_unsigned_at_one_host,
             requiretls_and_its_opposite,
         }
         demo: {

@@ -13,24 +13,25 @@ use courser_core::time::Wall;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{
-    CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature,
-    verify_tls13_signature,
+    CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature_with_raw_key,
 };
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::{
     CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, OtherError,
-    RootCertStore, SignatureScheme,
+    PeerMisbehaved, RootCertStore, SignatureScheme,
 };
 use sha2::{Digest, Sha256};
+use webpki::RawPublicKeyEntity;
 
 use super::fault::Fault;
 use super::pem::{self, FileFault};
+use super::resume::Sessions;
 use crate::net::path::WebPki;
 
 /// Hosts with TLSA records whose sessions are kept for connections to come.
 const DANE_HOSTS_MAX: usize = 2000;
-/// Hosts whose sessions are kept for connections to come.
-const SESSIONS_MAX: usize = 10_000;
+/// Hosts without whose sessions are kept, of each kind of trust.
+const SESSIONS_MAX: usize = 4000;
 
 /// Whom a handshake takes for the right one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,6 +156,11 @@ impl Client {
     /// # Errors
     /// When it can't begin: no authority is trusted here, or `host` can be in no certificate.
     pub fn attempt(&self, host: &str, trust: &Trust) -> Result<Attempt, Fault> {
+        let host = match trust {
+            // Where the records are, there is the certificate (RFC 7672 8.1).
+            Trust::Dane(dane) => dane.names.first().map_or(host, Name::as_str),
+            _ => host,
+        };
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let host = host.strip_prefix("IPv6:").unwrap_or(host);
         let name = ServerName::try_from(host.trim_end_matches('.').to_owned());
@@ -235,7 +241,7 @@ fn config(
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
-    config.resumption = Resumption::in_memory_sessions(sessions);
+    config.resumption = Resumption::store(Arc::new(Sessions::of(sessions)));
     Arc::new(config)
 }
 
@@ -248,6 +254,15 @@ impl Attempt {
     pub(super) fn begin(self) -> Result<ClientConnection, Fault> {
         ClientConnection::new(self.config, self.name).map_err(|e| Fault::of(&e))
     }
+}
+
+/// The key of a certificate. rustls reads none whose version or extensions it doesn't like, which is
+/// nothing that counts where DNSSEC names the key or the certificate itself (RFC 7671 5.1).
+fn public_key<'a>(
+    leaf: &'a CertificateDer<'_>,
+) -> Result<SubjectPublicKeyInfoDer<'a>, CertificateError> {
+    let leaf = dane::Certificate::parse(leaf).map_err(|_| CertificateError::BadEncoding)?;
+    Ok(SubjectPublicKeyInfoDer::from(leaf.public_key))
 }
 
 /// Takes the certificates that DNSSEC says.
@@ -289,7 +304,21 @@ impl ServerCertVerifier for ByDane {
         leaf: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, leaf, signature, &self.algorithms)
+        let mut algorithms = self.algorithms.mapping.iter();
+        let (_, algorithms) = algorithms
+            .find(|(scheme, _)| *scheme == signature.scheme)
+            .ok_or(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme)?;
+        let key = public_key(leaf)?;
+        let key = RawPublicKeyEntity::try_from(&key).map_err(|_| CertificateError::BadEncoding)?;
+        // One scheme of TLS 1.2 stands for several curves.
+        let right = algorithms.iter().any(|algorithm| {
+            let done = key.verify_signature(*algorithm, message, signature.signature());
+            done.is_ok()
+        });
+        match right {
+            true => Ok(HandshakeSignatureValid::assertion()),
+            false => Err(CertificateError::BadSignature.into()),
+        }
     }
 
     fn verify_tls13_signature(
@@ -298,7 +327,8 @@ impl ServerCertVerifier for ByDane {
         leaf: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, leaf, signature, &self.algorithms)
+        let key = public_key(leaf)?;
+        verify_tls13_signature_with_raw_key(message, &key, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

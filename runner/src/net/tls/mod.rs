@@ -15,6 +15,7 @@ pub mod conn;
 pub mod fault;
 pub mod leaf;
 pub mod pem;
+mod resume;
 pub mod sealed;
 pub mod server;
 
