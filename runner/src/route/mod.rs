@@ -77,6 +77,19 @@ pub fn options(config: &Config, own_addresses: &[std::net::IpAddr]) -> Options {
     }
 }
 
+/// Whether anything may go to an address that is no mail host's.
+///
+/// # Errors
+/// The address, and why not.
+pub fn allowed(options: &Options, ip: IpAddr) -> Result<(), String> {
+    match options.refuses(ip) {
+        Some(what) => Err(format!(
+            "{ip}, {what}; delivery.allow_private would allow it"
+        )),
+        None => Ok(()),
+    }
+}
+
 /// Routes domains for one shard.
 pub struct Router {
     dns: Rc<Dns>,
@@ -214,14 +227,12 @@ impl Router {
             let v4 = answer.a().iter().map(|ip| IpAddr::from(*ip));
             found.extend(v4.chain(answer.aaaa().iter().map(|ip| IpAddr::from(*ip))));
         }
-        found.retain(|ip| match self.options.refuses(*ip) {
-            Some(what) => {
-                why = format!(
-                    "{host} has the address {ip}, {what}; delivery.allow_private would allow it"
-                );
+        found.retain(|ip| match allowed(&self.options, *ip) {
+            Err(what) => {
+                why = format!("{host} has the address {what}");
                 false
             }
-            None => true,
+            Ok(()) => true,
         });
         match found.is_empty() {
             true => Err(why),
@@ -280,6 +291,7 @@ impl Router {
                         let room = MX_HOSTS_MAX.saturating_sub(whole.hosts.len());
                         whole.hosts.extend(plan.hosts.into_iter().take(room));
                         whole.valid_for = whole.valid_for.min(plan.valid_for);
+                        whole.secure &= plan.secure;
                     }
                 },
                 Err(error) => trouble = Some(error),

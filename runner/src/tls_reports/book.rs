@@ -271,7 +271,7 @@ impl Book {
             day.changed = true;
         }
         for one in results {
-            let sts = one.sts.as_ref().map(|sts| &sts.policy);
+            let sts = one.sts.as_ref().map(|sts| &*sts.policy);
             let (policy, failure) = one.session.result(&one.domain, sts);
             let at = day_of(one.at);
             let day = self.days.entry(at).or_insert_with(|| Day::new(at));
@@ -445,9 +445,10 @@ impl Book {
             }
             return Err(error);
         }
+        // Results that are written with fewer parts sealed than there are count for nothing, so
+        // the next turn of the others writes this one too.
         self.forget(at, domain);
-        // Or what is counted from now on would be taken for what is sealed.
-        self.save_day(at)
+        Ok(())
     }
 
     /// What is to be sent about `domain` now.

@@ -23,6 +23,7 @@ use crate::events::{self, Event, EventKind};
 use crate::feedback::own::{NotQueued, OwnMail};
 use crate::net::clock;
 use crate::net::https;
+use crate::route;
 use crate::shard::Shared;
 use crate::spool::{EnvelopeFields, RecipientFields};
 
@@ -442,7 +443,11 @@ impl Desk {
         let target = Target::of(&open.uri)
             .ok_or_else(|| Failed::for_good(format!("{} is no address of HTTPS", open.uri)))?;
         let addresses = match target.host.trim_matches(['[', ']']).parse() {
-            Ok(ip) => vec![ip],
+            Ok(ip) => {
+                let options = route::options(&shared.config(), &[]);
+                route::allowed(&options, ip).map_err(Failed::for_good)?;
+                vec![ip]
+            }
             Err(_) => shared.addresses(target.host).await.map_err(Failed::now)?,
         };
         let body = gzip(&open.report.json);

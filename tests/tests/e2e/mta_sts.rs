@@ -373,7 +373,7 @@ pub(crate) fn policies_that_cannot_be_fetched() {
                 "sts-webpki-invalid",
                 "no certificate authority that is trusted here",
             ),
-            _ => ("sts-webpki-invalid", "for another name"),
+            _ => ("sts-webpki-invalid", "and should be for mta-sts."),
         };
         let cause = failed["cause"].as_str().unwrap_or_default();
         assert!(cause.contains(words), "{name}: {failed:#}");

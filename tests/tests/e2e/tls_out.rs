@@ -480,7 +480,7 @@ pub(crate) fn a_probe_says_what_a_delivery_would_do() {
                 ("opportunistic" | "required", _) if speaks => "over TLSv1.3, whoever it is",
                 ("verified", Good) => "verified by an authority",
                 ("verified", Strange) => "no certificate authority that is trusted",
-                ("verified", Misnamed) => "another name",
+                ("verified", Misnamed) => "is for mx.elsewhere.test, and should be for",
                 ("verified", Expired) => "has expired",
                 ("opportunistic", _) => "in plaintext: ",
                 _ => "no delivery: ",

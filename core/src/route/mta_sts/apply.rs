@@ -29,7 +29,7 @@ pub struct Applied {
     /// The domain whose policy it is.
     pub domain: Name,
     /// The policy: to enforce, or to test.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
     /// Until when it holds.
     pub expires: Wall,
     /// Hosts of the plan that it doesn't allow. With [`Mode::Enforce`] they have left it.
@@ -135,7 +135,7 @@ mod tests {
             "version: STSv1\nmode: {mode}\nmx: mx1.example.net\nmx: *.mail.example\nmax_age: 86400\n"
         );
         Cached {
-            policy: Policy::parse(text.as_bytes()).unwrap(),
+            policy: Policy::parse(text.as_bytes()).unwrap().into(),
             id: None,
             fetched: Wall::from_unix(1_800_000_000),
         }

@@ -277,7 +277,7 @@ mod tests {
     fn what_was_stored() {
         let mut cache = cache(4);
         let cached = |fetched| Cached {
-            policy: policy(1),
+            policy: policy(1).into(),
             id: None,
             fetched,
         };

@@ -29,6 +29,8 @@ use crate::limits::{
 };
 use crate::time::Wall;
 
+use alloc::sync::Arc;
+
 use super::policy::Policy;
 use super::record::{PolicyId, published};
 
@@ -36,7 +38,7 @@ use super::record::{PolicyId, published};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cached {
     /// The policy.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
     /// The id that DNS had for it; `None` if it was fetched without one.
     pub id: Option<PolicyId>,
     /// When it was fetched.
@@ -156,7 +158,7 @@ impl Known {
         let before = self.cached.take().and_then(|cached| cached.id);
         self.failure = None;
         self.cached = Some(Cached {
-            policy,
+            policy: Arc::new(policy),
             id: id.or(before),
             fetched: now,
         });

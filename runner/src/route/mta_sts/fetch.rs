@@ -164,7 +164,7 @@ async fn fetch(shared: &Shared, job: Job) {
             // Mail need not wait for the disk.
             drop(job);
             let Some(cached) = cached else { return };
-            if let Some(what) = change(before.as_ref().map(|b| &b.policy), &cached.policy) {
+            if let Some(what) = change(before.as_ref().map(|b| &*b.policy), &cached.policy) {
                 tell(shared, of_policy(&domain, what, &cached.policy)).await;
             }
             keep(policies, domain, cached).await;

@@ -12,47 +12,76 @@ use courser_core::time::Wall;
 
 /// Domains of one site whose policies are remembered.
 const DOMAINS_MAX: usize = 20_000;
+/// So many at least come between two looks for policies that no longer hold.
+const SWEEP_MIN: usize = 100;
 
 /// The policies of the domains whose mail goes to one site, by domain.
 #[derive(Debug, Default)]
-pub struct SitePolicies(RefCell<HashMap<Box<str>, Arc<Applied>>>);
+pub struct SitePolicies(RefCell<Noted>);
+
+#[derive(Debug, Default)]
+struct Noted {
+    all: HashMap<Box<str>, Arc<Applied>>,
+    /// How many of them are only tested: each connection asks.
+    testing: usize,
+    /// At how many they are looked through again.
+    sweep_at: usize,
+}
+
+fn is_testing(applied: &Applied) -> bool {
+    applied.policy.mode == Mode::Testing
+}
+
+impl Noted {
+    fn put(&mut self, domain: &str, applied: Option<&Arc<Applied>>) {
+        let before = match applied {
+            None => self.all.remove(domain),
+            Some(applied) => self.all.insert(domain.into(), applied.clone()),
+        };
+        self.testing -= usize::from(before.is_some_and(|before| is_testing(&before)));
+        self.testing += usize::from(applied.is_some_and(|applied| is_testing(applied)));
+    }
+
+    fn sweep(&mut self, now: Wall) {
+        self.all.retain(|_, applied| now < applied.expires);
+        self.testing = self.all.values().filter(|a| is_testing(a)).count();
+        self.sweep_at = (2 * self.all.len()).clamp(SWEEP_MIN, DOMAINS_MAX);
+    }
+}
 
 impl SitePolicies {
-    /// Notes by which policy the mail of `domain` goes, `None`: by none. Where there is no room those
-    /// that no longer hold go; if all do, this one isn't noted.
+    /// Notes by which policy the mail of `domain` goes, `None`: by none. Those that no longer hold go
+    /// now and then; where there is no room all the same, this one isn't noted.
     pub fn note(&self, domain: &str, applied: Option<&Arc<Applied>>, now: Wall) {
-        let mut all = self.0.borrow_mut();
-        let Some(applied) = applied else {
-            all.remove(domain);
-            return;
-        };
-        if let Some(known) = all.get_mut(domain) {
-            *known = applied.clone();
-            return;
+        let mut noted = self.0.borrow_mut();
+        if applied.is_some() && !noted.all.contains_key(domain) {
+            if noted.all.len() >= noted.sweep_at {
+                noted.sweep(now);
+            }
+            if noted.all.len() >= DOMAINS_MAX {
+                return;
+            }
         }
-        if all.len() >= DOMAINS_MAX {
-            all.retain(|_, applied| now < applied.expires);
-        }
-        if all.len() < DOMAINS_MAX {
-            all.insert(domain.into(), applied.clone());
-        }
+        noted.put(domain, applied);
     }
 
     /// The policy by which the mail of `domain` goes, to enforce or to test.
     pub fn of(&self, domain: &str) -> Option<Arc<Applied>> {
-        self.0.borrow().get(domain).cloned()
+        self.0.borrow().all.get(domain).cloned()
     }
 
     /// Whether there is a domain whose policy is only tested.
     pub fn is_testing(&self) -> bool {
-        let all = self.0.borrow();
-        all.values().any(|a| a.policy.mode == Mode::Testing)
+        self.0.borrow().testing > 0
     }
 
     /// A domain whose policy is enforced.
     pub fn enforced(&self) -> Option<Arc<Applied>> {
-        let all = self.0.borrow();
-        let mut enforced = all.values().filter(|a| a.policy.mode == Mode::Enforce);
+        let noted = self.0.borrow();
+        let mut enforced = noted
+            .all
+            .values()
+            .filter(|a| a.policy.mode == Mode::Enforce);
         enforced.next().cloned()
     }
 }
@@ -67,7 +96,7 @@ mod tests {
         let policy = format!("version: STSv1\nmode: {mode}\nmx: a.example\nmax_age: 1\n");
         Arc::new(Applied {
             domain: Name::parse("a.example").unwrap(),
-            policy: Policy::parse(policy.as_bytes()).unwrap(),
+            policy: Arc::new(Policy::parse(policy.as_bytes()).unwrap()),
             expires: Wall::from_unix(expires),
             not_allowed: Vec::new(),
         })
@@ -95,7 +124,9 @@ mod tests {
                 now,
             );
         }
-        // The one that no longer holds goes; then there is no room for another one.
+        assert!(all.of("a.example").is_none(), "it no longer holds");
+        all.note("a.example", Some(&applied(Mode::Testing, 100)), now);
+        // That one goes; then there is no room for another one.
         all.note("b.example", Some(&enforce), now);
         assert!(all.of("a.example").is_none() && all.of("b.example").is_some());
         let full = applied(Mode::Testing, 200);
@@ -105,7 +136,14 @@ mod tests {
             (all.of("c.example"), all.of("b.example")),
             (None, Some(full))
         );
-        all.note("b.example", None, now);
+        assert!(all.is_testing());
+        let later = Wall::from_unix(200);
+        all.note("b.example", None, later);
         assert_eq!(all.of("b.example"), None);
+        all.note("c.example", Some(&applied(Mode::Enforce, 300)), later);
+        assert_eq!(all.0.borrow().all.len(), DOMAINS_MAX);
+        all.note("d.example", Some(&applied(Mode::Enforce, 300)), later);
+        assert_eq!(all.0.borrow().all.len(), 2);
+        assert!(!all.is_testing());
     }
 }

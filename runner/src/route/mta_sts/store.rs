@@ -145,7 +145,7 @@ fn read(path: &Path, name: &str, now: Wall) -> Result<(Name, Cached), String> {
     };
     let policy = Policy::parse(stored.policy.as_bytes()).map_err(|e| e.to_string())?;
     let cached = Cached {
-        policy,
+        policy: policy.into(),
         id,
         // It doesn't hold for longer because the clock was wrong once.
         fetched: Wall::from_unix(stored.fetched).min(now),
@@ -162,7 +162,7 @@ mod tests {
     fn cached(id: Option<&str>, fetched: i64) -> Cached {
         let text = b"version: STSv1\nmode: enforce\nmx: mx.example.net\nmx: *.example.org\nmax_age: 86400\n";
         Cached {
-            policy: Policy::parse(text).unwrap(),
+            policy: Policy::parse(text).unwrap().into(),
             id: id.and_then(PolicyId::parse),
             fetched: Wall::from_unix(fetched),
         }

@@ -181,6 +181,7 @@ fn what_is_not_wanted_is_forgotten_and_old_days_too() {
     book.add(vec![counted("a.example", NOW, false)], 0, NOW);
     book.add(vec![counted("b.example", NOW, false)], 0, NOW);
     seal(&mut book, "b.example", &["mailto:x@b.example"], NOW);
+    book.save().unwrap();
     let files = || {
         fs::read_dir(dir.path().join("tls-reports"))
             .unwrap()
@@ -200,6 +201,22 @@ fn what_is_not_wanted_is_forgotten_and_old_days_too() {
 }
 
 #[test]
+fn what_is_sealed_is_not_counted_again_after_a_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut book = load(dir.path());
+    for domain in ["a.example", "b.example"] {
+        book.add(vec![counted(domain, NOW, false)], 0, NOW);
+    }
+    book.save().unwrap();
+    seal(&mut book, "b.example", &["mailto:x@b.example"], NOW);
+    // The results on the disk are those from before it was sealed.
+    let book = load(dir.path());
+    let unsealed: Vec<String> = book.unsealed().map(|(_, d)| d.to_string()).collect();
+    assert_eq!(unsealed, ["a.example"]);
+    assert_eq!(open(&book, "b.example", NOW).len(), 1);
+}
+
+#[test]
 fn damaged_files_are_passed_over() {
     let dir = tempfile::tempdir().unwrap();
     let mut book = load(dir.path());
@@ -207,6 +224,7 @@ fn damaged_files_are_passed_over() {
         book.add(vec![counted(domain, NOW, false)], 0, NOW);
     }
     seal(&mut book, "b.example", &["mailto:x@b.example"], NOW);
+    book.save().unwrap();
     let results = dir.path().join("tls-reports/20270115.results");
     let good = fs::read_to_string(&results).unwrap();
     for bad in [

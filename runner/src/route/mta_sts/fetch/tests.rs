@@ -237,7 +237,10 @@ async fn whose_certificates_are_right() {
     let dir = tempfile::tempdir().unwrap();
     let web = Web::new(dir.path());
     for (tls, words) in [
-        (web.tls("example.net", 2100, false), "for another name"),
+        (
+            web.tls("example.net", 2100, false),
+            "is for example.net, and should be for mta-sts.",
+        ),
         (web.tls(HOST, 2001, false), "has expired"),
         (
             web.tls(HOST, 2100, true),
