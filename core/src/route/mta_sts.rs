@@ -52,6 +52,6 @@ mod record;
 
 pub use apply::Applied;
 pub use cache::Cache;
-pub use known::{Cached, Decision, FetchFailure, Known};
+pub use known::{Cached, Decision, FetchFailure, FetchFault, Known};
 pub use policy::{Mode, MxPattern, Policy, PolicyError, ResponseError, read_response};
 pub use record::{PolicyId, Record, policy_host, policy_url, published, question};

@@ -64,4 +64,4 @@ pub use record::{Record, published, question};
 pub use report::{
     AppliedPolicy, Failure, FailureDetail, PolicyReport, PolicyType, Report, ResultType,
 };
-pub use session::Session;
+pub use session::{Session, Sts};

@@ -12,7 +12,7 @@ use super::providers::Providers;
 use crate::config::Config;
 use crate::net::clock;
 use crate::route::Routed;
-use crate::route::mta_sts::SitePolicies;
+use crate::route::mta_sts::{SitePolicies, SitePolicy};
 
 /// A site as this shard knows it.
 #[derive(Clone)]
@@ -132,7 +132,7 @@ impl Sites {
         let known = self.by_key.get(&key).copied();
         let known_site = known.and_then(|number| self.sites.get(number as usize));
         let sts = known_site.map_or_else(Rc::default, |site| site.sts.clone());
-        sts.note(domain, routed.sts.as_ref(), clock::wall());
+        sts.note(domain, SitePolicy::of(routed), clock::wall());
         let site = Site {
             plan: routed.plan.clone(),
             name: short_name(&routed.plan),

@@ -14,12 +14,13 @@ use std::time::Duration;
 use courser_core::dns::{Name, Outcome, Question};
 use courser_core::limits::MX_HOSTS_MAX;
 use courser_core::mail::address::Domain;
-use courser_core::route::mta_sts::{Applied, question};
+use courser_core::route::mta_sts::{Applied, FetchFault, question};
 use courser_core::route::tls::{Demand, Level};
 use courser_core::route::{
     FamilyOrder, Fault, FixedHost, MxLookup, Options, Plan, RouteError, Step,
 };
 use courser_core::smtp::reply::EnhancedCode;
+use courser_core::time::Wall;
 
 use self::dns::Dns;
 use self::mta_sts::Policies;
@@ -37,6 +38,8 @@ pub struct Routed {
     pub tls: Option<Level>,
     /// The domain's own policy, to enforce or to test.
     pub sts: Option<Arc<Applied>>,
+    /// Why there is none where there should be one, and until when that stands.
+    pub sts_fault: Option<(Arc<FetchFault>, Wall)>,
     /// They speak TLS from the first byte.
     pub implicit_tls: bool,
     /// The route whose user and password we have there.
@@ -75,6 +78,15 @@ pub fn options(config: &Config, own_addresses: &[std::net::IpAddr]) -> Options {
         port: delivery.port,
         ..Options::default()
     }
+}
+
+/// What a domain's own policy comes to.
+#[derive(Default)]
+struct OfPolicy {
+    sts: Option<Arc<Applied>>,
+    sts_fault: Option<(Arc<FetchFault>, Wall)>,
+    /// There may be one that can't be had now.
+    unknown: bool,
 }
 
 /// Whether anything may go to an address that is no mail host's.
@@ -134,11 +146,15 @@ impl Router {
                 Err(_) => MxLookup::new(Domain::Name(domain), self.options.clone(), seed),
             };
             let mut plan = self.drive(lookup).await?;
-            let (sts, unknown) = match &name {
+            let OfPolicy {
+                sts,
+                sts_fault,
+                unknown,
+            } = match &name {
                 Ok(name) if name.is_hostname() && self.config.tls.asks_for_policy(key, demand) => {
                     self.policy(name, &mut plan).await?
                 }
-                _ => (None, false),
+                _ => OfPolicy::default(),
             };
             let of_policy = sts.as_ref().and_then(|sts| sts.level());
             if demand.required && !plan.secure && of_policy.is_none() {
@@ -149,6 +165,7 @@ impl Router {
                 lmtp: false,
                 tls: of_domain.max(of_policy),
                 sts,
+                sts_fault,
                 implicit_tls: false,
                 login: None,
             });
@@ -168,20 +185,17 @@ impl Router {
             })),
             login: route.auth.as_ref().map(|_| route.domain.to_string().into()),
             sts: None,
+            sts_fault: None,
             implicit_tls: route.implicit_tls,
         })
     }
 
     /// What the domain's own policy makes of its plan, which holds no longer than what DNS says of the
     /// policy then; and whether there may be a policy that can't be had now.
-    async fn policy(
-        &self,
-        domain: &Name,
-        plan: &mut Plan,
-    ) -> Result<(Option<Arc<Applied>>, bool), RouteError> {
+    async fn policy(&self, domain: &Name, plan: &mut Plan) -> Result<OfPolicy, RouteError> {
         // A name that is too long for the question has no policy.
         let Ok(question) = question(domain) else {
-            return Ok((None, false));
+            return Ok(OfPolicy::default());
         };
         let answer = self.dns.ask_patiently(question).await;
         let asked = self.policies.ask(domain, &answer.outcome).await;
@@ -192,17 +206,22 @@ impl Router {
             true => Duration::MAX,
             false => answer.ttl(clock::now()),
         };
-        if let Some(again) = asked.again.filter(|again| *again > now) {
+        let again = asked.again.filter(|again| *again > now);
+        if let Some(again) = again {
             let wait_s = again.unix().saturating_sub(now.unix());
             valid_for = valid_for.min(Duration::from_secs(wait_s.unsigned_abs()));
             unknown = true;
         }
         plan.valid_for = plan.valid_for.min(valid_for.max(self.options.valid_min));
-        let applied = match asked.cached {
-            None => None,
-            Some(cached) => Applied::to(plan, domain, &cached, now)?.map(Arc::new),
+        let mut found = OfPolicy {
+            unknown,
+            ..OfPolicy::default()
         };
-        Ok((applied, unknown))
+        match asked.cached {
+            None => found.sts_fault = asked.fault.zip(again),
+            Some(cached) => found.sts = Applied::to(plan, domain, &cached, now)?.map(Arc::new),
+        }
+        Ok(found)
     }
 
     /// The addresses of a host that isn't one of mail, in the order to try them.

@@ -16,11 +16,12 @@ use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use courser_core::dns::Name;
-use courser_core::route::tlsrpt::{Collector, Report, Reporter, day_of};
+use courser_core::route::tlsrpt::{Collector, Report, Reporter, Sts, day_of};
 use courser_core::time::Wall;
 use serde::{Deserialize, Serialize};
 
 use super::Counted;
+use crate::route::mta_sts::SitePolicy;
 
 const DAY_S: i64 = 86_400;
 /// A report is tried for so long (RFC 8460 5.5), and a day is known for twice as long.
@@ -271,7 +272,8 @@ impl Book {
             day.changed = true;
         }
         for one in results {
-            let sts = one.sts.as_ref().map(|sts| &*sts.policy);
+            let sts = one.sts.as_ref();
+            let sts = sts.map_or(Sts::Without, SitePolicy::for_report);
             let (policy, failure) = one.session.result(&one.domain, sts);
             let at = day_of(one.at);
             let day = self.days.entry(at).or_insert_with(|| Day::new(at));

@@ -26,11 +26,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use courser_core::dns::Name;
-use courser_core::route::mta_sts::Applied;
 use courser_core::route::tlsrpt::Session;
 use courser_core::time::Wall;
 
 use crate::config::Config;
+use crate::route::mta_sts::SitePolicy;
 use crate::sign::Keys;
 
 pub use desk::Desk;
@@ -49,8 +49,8 @@ pub struct Counted {
     pub domain: Name,
     /// The session.
     pub session: Arc<Session>,
-    /// The domain's policy of MTA-STS, to enforce or to test.
-    pub sts: Option<Arc<Applied>>,
+    /// The domain's policy of MTA-STS, or why it can't be had.
+    pub sts: Option<SitePolicy>,
 }
 
 /// What the shards bring and the control plane takes.

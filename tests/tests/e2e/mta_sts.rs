@@ -405,7 +405,7 @@ pub(crate) fn policies_that_cannot_be_fetched() {
     assert_eq!(kept, ["silent.test"]);
     // A web server inside: its address is refused as one of an MX would be.
     let inner = format!(
-        "{}delivery.allow_private = [\"127.0.7.0/24\"]\n",
+        "{}delivery.allow_private = [\"127.0.7.0/24\"]\ntls.report.enabled = true\n",
         w.settings(&nsd)
     );
     server.stop();
@@ -417,6 +417,19 @@ pub(crate) fn policies_that_cannot_be_fetched() {
         cause.contains("has the address 127.0.3.2, a loopback address"),
         "{failed:#}"
     );
+    // The domain hears of it in its report.
+    let report = eventually(10, || {
+        let out = server.courser(&["tls", "report", "silent.test"]);
+        serde_json::from_slice::<Value>(&out.stdout).ok()
+    });
+    let policy = &report.expect("a report")["policies"][0];
+    assert_eq!(policy["policy"]["policy-type"], "sts", "{policy:#}");
+    let failed = &policy["failure-details"][0];
+    assert_eq!(
+        failed["result-type"], "sts-policy-fetch-error",
+        "{policy:#}"
+    );
+    assert_eq!(failed["failed-session-count"], 1, "{policy:#}");
 }
 
 pub(crate) fn who_is_not_asked() {

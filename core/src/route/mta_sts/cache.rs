@@ -6,9 +6,10 @@
 //! where there is no policy, and then the policies that were used the longest ago.
 
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::known::{Cached, Decision, Known};
+use super::known::{Cached, Decision, FetchFault, Known};
 use super::policy::Policy;
 use super::record::PolicyId;
 use crate::dns::{Name, Outcome};
@@ -95,8 +96,16 @@ impl Cache {
     }
 
     /// A fetch failed ([`Known::failed`]). Gives the domains that are forgotten for it.
-    pub fn failed(&mut self, domain: &Name, id: Option<PolicyId>, now: Wall) -> Vec<Name> {
-        self.change(domain.clone(), now, |entry| entry.known.failed(id, now))
+    pub fn failed(
+        &mut self,
+        domain: &Name,
+        id: Option<PolicyId>,
+        fault: Arc<FetchFault>,
+        now: Wall,
+    ) -> Vec<Name> {
+        self.change(domain.clone(), now, |entry| {
+            entry.known.failed(id, fault, now)
+        })
     }
 
     /// Domains whose policy is to be fetched again now ([`Known::due`]), the one that expires first
@@ -207,6 +216,11 @@ mod tests {
         Name::parse(&alloc::format!("d{n}.example")).unwrap()
     }
 
+    fn fault() -> Arc<FetchFault> {
+        let result = crate::route::tlsrpt::ResultType::StsPolicyFetchError;
+        Arc::new((result, "it answers 404".into()))
+    }
+
     fn policy(patterns: usize) -> Policy {
         let mut text = String::from("version: STSv1\nmode: enforce\nmax_age: 86400\n");
         for i in 0..patterns {
@@ -249,7 +263,11 @@ mod tests {
             );
         }
         assert!(used(&mut cache, 0, at(10)));
-        assert!(cache.failed(&name(3), id.clone(), at(20)).is_empty());
+        assert!(
+            cache
+                .failed(&name(3), id.clone(), fault(), at(20))
+                .is_empty()
+        );
         // One that failed goes before a policy in force.
         assert_eq!(
             cache.fetched(&name(4), policy(1), id.clone(), at(21)),
@@ -261,7 +279,10 @@ mod tests {
             [name(1)]
         );
         // The newest stays, whatever it is.
-        assert_eq!(cache.failed(&name(6), id.clone(), at(23)), [name(2)]);
+        assert_eq!(
+            cache.failed(&name(6), id.clone(), fault(), at(23)),
+            [name(2)]
+        );
         assert_eq!(cache.decide(&name(6), &dns(), at(24)), Decision::Without);
         // Spent ones go before all, and all of them.
         assert_eq!(cache.fetched(&name(7), policy(1), id, at(5000)), [name(6)]);
@@ -290,7 +311,7 @@ mod tests {
         let spent: Vec<Name> = cache.forget_spent(at(0)).into_iter().map(|s| s.0).collect();
         assert_eq!(spent, [name(2)]);
         // It fails, and is due when it may be tried again.
-        cache.failed(&name(1), None, at(0));
+        cache.failed(&name(1), None, fault(), at(0));
         assert_eq!(cache.due(at(299)), [name(0)]);
         assert_eq!(cache.due(at(300)), [name(1), name(0)]);
         cache.fetched(&name(0), policy(2), None, at(300));
@@ -340,7 +361,7 @@ mod tests {
             for (n, what, patterns) in steps {
                 now = now.plus_s(7200);
                 match what {
-                    0 => drop(cache.failed(&name(n), None, now)),
+                    0 => drop(cache.failed(&name(n), None, fault(), now)),
                     1 => drop(cache.forget_spent(now)),
                     2 => drop(used(&mut cache, n, now)),
                     _ => drop(cache.fetched(&name(n), policy(patterns.max(1)), None, now)),

@@ -29,10 +29,12 @@ use crate::limits::{
 };
 use crate::time::Wall;
 
+use alloc::string::String;
 use alloc::sync::Arc;
 
 use super::policy::Policy;
 use super::record::{PolicyId, published};
+use crate::route::tlsrpt::ResultType;
 
 /// A policy that was fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +68,9 @@ impl Cached {
     }
 }
 
+/// Why a policy can't be had: what reports call it (RFC 8460 4.3.2.2), and in words.
+pub type FetchFault = (ResultType, String);
+
 /// Fetches that failed, since the last one that didn't.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchFailure {
@@ -75,6 +80,8 @@ pub struct FetchFailure {
     pub at: Wall,
     /// How many in a row, for this id.
     pub times: u32,
+    /// Why the last one did.
+    pub fault: Arc<FetchFault>,
 }
 
 impl FetchFailure {
@@ -166,13 +173,18 @@ impl Known {
 
     /// A fetch failed. `id` is that of [`Decision::Fetch`]; without one, it is that of the policy
     /// that was to be refreshed.
-    pub fn failed(&mut self, id: Option<PolicyId>, now: Wall) {
+    pub fn failed(&mut self, id: Option<PolicyId>, fault: Arc<FetchFault>, now: Wall) {
         let id = id.or_else(|| self.cached.as_ref()?.id.clone());
         let times = match &self.failure {
             Some(before) if before.id == id => before.times.saturating_add(1),
             _ => 1,
         };
-        self.failure = Some(FetchFailure { id, at: now, times });
+        self.failure = Some(FetchFailure {
+            id,
+            at: now,
+            times,
+            fault,
+        });
     }
 
     /// Whether no fetch for this id failed a short while ago. A failure in the future, by a clock
@@ -204,6 +216,10 @@ mod tests {
 
     fn at(s: i64) -> Wall {
         Wall::from_unix(1_800_000_000 + s)
+    }
+
+    fn fault() -> Arc<FetchFault> {
+        Arc::new((ResultType::StsPolicyFetchError, "it answers 404".into()))
     }
 
     fn policy(max_age_s: u32) -> Policy {
@@ -242,7 +258,7 @@ mod tests {
         let fetch = |text| Decision::Fetch(id(text).unwrap());
         assert_eq!(known.decide(&dns("a"), at(0)), fetch("a"));
         // RFC 8461 3.3: not again for five minutes, unless it is another one.
-        known.failed(id("a"), at(0));
+        known.failed(id("a"), fault(), at(0));
         assert_eq!(known.decide(&dns("a"), at(299)), Decision::Without);
         assert_eq!(known.decide(&dns("b"), at(1)), fetch("b"));
         assert!(!known.is_spent(at(299)) && known.is_spent(at(300)));
@@ -256,11 +272,11 @@ mod tests {
             (4500, 3600),
             (8100, 3600),
         ] {
-            known.failed(id("a"), at(at_s));
+            known.failed(id("a"), fault(), at(at_s));
             let failure = known.failure.as_ref().unwrap();
             assert_eq!(failure.retry_at(), at(at_s + next_s), "{failure:?}");
         }
-        known.failed(id("b"), at(9000));
+        known.failed(id("b"), fault(), at(9000));
         assert_eq!(known.failure.as_ref().unwrap().times, 1);
         known.fetched(policy(600), id("b"), at(9001));
         assert_eq!(
@@ -294,7 +310,7 @@ mod tests {
         }
         assert_eq!(known.due(at(0)), Some(at(DAY_S)));
         // A refresh that fails changes nothing but when it is tried again.
-        known.failed(None, at(DAY_S));
+        known.failed(None, fault(), at(DAY_S));
         assert_eq!(
             used(known.decide(&Outcome::NoName, at(DAY_S + 299))),
             Some(false)
@@ -309,7 +325,7 @@ mod tests {
             known.decide(&dns("a"), end),
             Decision::Fetch(id("a").unwrap())
         );
-        known.failed(id("a"), end);
+        known.failed(id("a"), fault(), end);
         assert_eq!(known.decide(&dns("a"), end), Decision::Without);
         // Refreshed without a record it keeps its id.
         known.fetched(policy(600), None, end);
@@ -322,7 +338,7 @@ mod tests {
         let fetch = Decision::Fetch(id("b").unwrap());
         assert_eq!(known.decide(&dns("b"), at(1)), fetch);
         // RFC 8461 5.1: what was cached goes on if that fails.
-        known.failed(id("b"), at(1));
+        known.failed(id("b"), fault(), at(1));
         assert_eq!(used(known.decide(&dns("b"), at(2))), Some(false));
         // That failure is not the old one's.
         assert_eq!(used(known.decide(&dns("a"), at(DAY_S))), Some(true));
@@ -365,7 +381,7 @@ mod tests {
                     if works {
                         known.fetched(policy(max_age_s), Some(id), now);
                     } else {
-                        known.failed(Some(id), now);
+                        known.failed(Some(id), fault(), now);
                     }
                 }
                 match known.decide(&dns, now) {

@@ -11,7 +11,18 @@ use core::net::IpAddr;
 use super::report::{AppliedPolicy, Failure, PolicyType, ResultType};
 use crate::dns::{Name, Tlsa};
 use crate::route::dane::Requirement;
-use crate::route::mta_sts::{Mode, Policy};
+use crate::route::mta_sts::{FetchFault, Mode, Policy};
+
+/// What there is to go by of a domain's MTA-STS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sts<'a> {
+    /// Nothing: it has none.
+    Without,
+    /// A policy in force, to enforce or to test.
+    Policy(&'a Policy),
+    /// There should be one, and it can't be had.
+    Unfetched(&'a FetchFault),
+}
 
 /// A connection on which TLS was tried, or would have been if the host offered it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +45,7 @@ pub struct Session {
 impl Session {
     /// The policy that it is counted under for mail of `domain`, which may have a policy of MTA-STS,
     /// and how it failed that, if it did.
-    pub fn result(&self, domain: &Name, sts: Option<&Policy>) -> (AppliedPolicy, Option<Failure>) {
+    pub fn result(&self, domain: &Name, sts: Sts<'_>) -> (AppliedPolicy, Option<Failure>) {
         let fault = |fault: &(ResultType, String)| self.failure(fault.0.clone(), &fault.1);
         let failed = self.fault.as_ref().map(fault);
         if let Some((base, records)) = &self.tlsa {
@@ -48,11 +59,16 @@ impl Session {
             });
             return (AppliedPolicy::tlsa(base, records), failed.or(unusable));
         }
-        let Some(policy) = sts else {
-            return (
-                AppliedPolicy::new(PolicyType::NoPolicyFound, domain),
-                failed,
-            );
+        let policy = match sts {
+            Sts::Policy(policy) => policy,
+            Sts::Without => {
+                let none = AppliedPolicy::new(PolicyType::NoPolicyFound, domain);
+                return (none, failed);
+            }
+            Sts::Unfetched(why) => {
+                let unknown = AppliedPolicy::new(PolicyType::Sts, domain);
+                return (unknown, failed.or(Some(fault(why))));
+            }
         };
         let tested = (policy.mode == Mode::Testing).then(|| match policy.allows(&self.host) {
             true => self.fault_by_test.as_ref().map(fault),
@@ -100,7 +116,7 @@ mod tests {
     }
 
     /// Under which policy, whose, and how it failed.
-    fn came_to(session: &Session, sts: Option<&Policy>) -> (String, String, String) {
+    fn came_to(session: &Session, sts: Sts<'_>) -> (String, String, String) {
         let domain = Name::parse("example.net").unwrap();
         let (policy, failure) = session.result(&domain, sts);
         let failed = failure.map(|failure| {
@@ -139,21 +155,56 @@ mod tests {
         let enforce = policy("enforce", "mx.example.net");
         let testing = policy("testing", "mx.example.net");
         let elsewhere = policy("testing", "mx.example.org");
+        let unfetched = (ResultType::StsPolicyFetchError, "it answers 404".into());
+        let lost = Sts::Unfetched(&unfetched);
         let cases = [
-            (&good, None, "no-policy-found", ""),
-            (&expired, None, "no-policy-found", "certificate-expired"),
-            (&by_test, None, "no-policy-found", ""),
-            (&good, Some(&enforce), "sts", ""),
-            (&expired, Some(&enforce), "sts", "certificate-expired"),
-            (&by_test, Some(&enforce), "sts", ""),
-            (&good, Some(&testing), "sts", ""),
-            (&by_test, Some(&testing), "sts", "certificate-not-trusted"),
-            (&good, Some(&elsewhere), "sts", "validation-failure"),
-            (&expired, Some(&elsewhere), "sts", "certificate-expired"),
-            (&dane(&good, usable), Some(&elsewhere), "tlsa", ""),
-            (&dane(&expired, usable), None, "tlsa", "certificate-expired"),
+            (&good, Sts::Without, "no-policy-found", ""),
+            (
+                &expired,
+                Sts::Without,
+                "no-policy-found",
+                "certificate-expired",
+            ),
+            (&by_test, Sts::Without, "no-policy-found", ""),
+            (&good, Sts::Policy(&enforce), "sts", ""),
+            (
+                &expired,
+                Sts::Policy(&enforce),
+                "sts",
+                "certificate-expired",
+            ),
+            (&by_test, Sts::Policy(&enforce), "sts", ""),
+            (&good, Sts::Policy(&testing), "sts", ""),
+            (
+                &by_test,
+                Sts::Policy(&testing),
+                "sts",
+                "certificate-not-trusted",
+            ),
+            (&good, Sts::Policy(&elsewhere), "sts", "validation-failure"),
+            (
+                &expired,
+                Sts::Policy(&elsewhere),
+                "sts",
+                "certificate-expired",
+            ),
+            (&dane(&good, usable), Sts::Policy(&elsewhere), "tlsa", ""),
+            (
+                &dane(&expired, usable),
+                Sts::Without,
+                "tlsa",
+                "certificate-expired",
+            ),
+            (&good, lost, "sts", "sts-policy-fetch-error"),
+            (&expired, lost, "sts", "certificate-expired"),
+            (&dane(&good, usable), lost, "tlsa", ""),
             // PKIX-EE: not for mail (RFC 7672 3.1.3).
-            (&dane(&good, "1 1 1 00"), None, "tlsa", "tlsa-invalid"),
+            (
+                &dane(&good, "1 1 1 00"),
+                Sts::Without,
+                "tlsa",
+                "tlsa-invalid",
+            ),
         ];
         for (session, sts, kind, failed) in cases {
             let whose = if kind == "tlsa" {

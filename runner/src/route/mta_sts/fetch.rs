@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use courser_core::dns::Name;
 use courser_core::limits::MTA_STS_POLICY_BYTES_MAX;
-use courser_core::route::mta_sts::{Cached, Mode, Policy, policy_host, read_response};
+use courser_core::route::mta_sts::{Cached, FetchFault, Mode, Policy, policy_host, read_response};
 use courser_core::route::tlsrpt::ResultType;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -55,6 +55,16 @@ impl FetchError {
             result: ResultType::StsPolicyFetchError,
             text,
         }
+    }
+
+    pub(super) fn late(limit: Duration) -> Self {
+        Self::other(format!("it takes longer than {} s", limit.as_secs()))
+    }
+}
+
+impl From<FetchError> for FetchFault {
+    fn from(error: FetchError) -> Self {
+        (error.result, error.text)
     }
 }
 
@@ -106,11 +116,13 @@ pub async fn alone(
             get(client, &host, &addresses, https::PORT, FETCH_MAX).await
         };
         let done = tokio::time::timeout(FETCH_MAX, asking).await;
-        let done = done.unwrap_or_else(|_| Err(late(FETCH_MAX)));
+        let done = done.unwrap_or_else(|_| Err(FetchError::late(FETCH_MAX)));
         let now = clock::wall();
         match done.clone() {
             Ok(policy) => drop(policies.fetched(&job.domain, policy, job.id.clone(), now)),
-            Err(_) => drop(policies.failed(&job.domain, job.id.clone(), now)),
+            Err(error) => {
+                drop(policies.failed(&job.domain, job.id.clone(), error.into(), now));
+            }
         }
         last.replace(Some(done));
     }
@@ -155,7 +167,7 @@ async fn keep_fresh(shared: Arc<Shared>) {
 async fn fetch(shared: &Shared, job: Job) {
     let (domain, id) = (job.domain.clone(), job.id.clone());
     let asking = tokio::time::timeout(FETCH_MAX, ask(shared, &domain)).await;
-    let done = asking.unwrap_or_else(|_| Err(late(FETCH_MAX)));
+    let done = asking.unwrap_or_else(|_| Err(FetchError::late(FETCH_MAX)));
     let (now, policies) = (clock::wall(), &shared.policies);
     let before = policies.in_force(&domain, now);
     match done {
@@ -171,7 +183,7 @@ async fn fetch(shared: &Shared, job: Job) {
             forget(policies, forgotten).await;
         }
         Err(error) => {
-            let forgotten = policies.failed(&domain, id, now);
+            let forgotten = policies.failed(&domain, id, error.clone().into(), now);
             drop(job);
             let event = TlsPolicy {
                 domain: domain.to_string(),
@@ -233,10 +245,6 @@ async fn get(
         result: (&error).into(),
         text: error.to_string(),
     })
-}
-
-fn late(limit: Duration) -> FetchError {
-    FetchError::other(format!("it takes longer than {} s", limit.as_secs()))
 }
 
 /// What a policy that was fetched is against the one that was in force; `None`: the same.

@@ -7,13 +7,55 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use courser_core::route::mta_sts::{Applied, Mode};
+use courser_core::route::mta_sts::{Applied, FetchFault, Mode};
+use courser_core::route::tlsrpt::Sts;
 use courser_core::time::Wall;
+
+use crate::route::Routed;
 
 /// Domains of one site whose policies are remembered.
 const DOMAINS_MAX: usize = 20_000;
 /// So many at least come between two looks for policies that no longer hold.
 const SWEEP_MIN: usize = 100;
+
+/// What the mail of a domain goes by.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SitePolicy {
+    /// A policy, to enforce or to test.
+    Applied(Arc<Applied>),
+    /// None, since it can't be had: why, and until when that stands.
+    Unfetched(Arc<FetchFault>, Wall),
+}
+
+impl SitePolicy {
+    /// What the mail that is routed so goes by; `None`: there is no policy.
+    pub fn of(routed: &Routed) -> Option<Self> {
+        match (&routed.sts, &routed.sts_fault) {
+            (Some(applied), _) => Some(Self::Applied(applied.clone())),
+            (None, Some((fault, until))) => Some(Self::Unfetched(fault.clone(), *until)),
+            (None, None) => None,
+        }
+    }
+
+    /// The same for reports.
+    pub fn for_report(&self) -> Sts<'_> {
+        match self {
+            Self::Applied(applied) => Sts::Policy(&applied.policy),
+            Self::Unfetched(fault, _) => Sts::Unfetched(fault),
+        }
+    }
+
+    fn expires(&self) -> Wall {
+        match self {
+            Self::Applied(applied) => applied.expires,
+            Self::Unfetched(_, until) => *until,
+        }
+    }
+
+    fn is(&self, mode: Mode) -> bool {
+        matches!(self, Self::Applied(applied) if applied.policy.mode == mode)
+    }
+}
 
 /// The policies of the domains whose mail goes to one site, by domain.
 #[derive(Debug, Default)]
@@ -21,30 +63,30 @@ pub struct SitePolicies(RefCell<Noted>);
 
 #[derive(Debug, Default)]
 struct Noted {
-    all: HashMap<Box<str>, Arc<Applied>>,
+    all: HashMap<Box<str>, SitePolicy>,
     /// How many of them are only tested: each connection asks.
     testing: usize,
     /// At how many they are looked through again.
     sweep_at: usize,
 }
 
-fn is_testing(applied: &Applied) -> bool {
-    applied.policy.mode == Mode::Testing
-}
-
 impl Noted {
-    fn put(&mut self, domain: &str, applied: Option<&Arc<Applied>>) {
-        let before = match applied {
-            None => self.all.remove(domain),
-            Some(applied) => self.all.insert(domain.into(), applied.clone()),
+    fn put(&mut self, domain: &str, policy: Option<SitePolicy>) {
+        let tests = |policy: &Option<SitePolicy>| {
+            usize::from(policy.as_ref().is_some_and(|p| p.is(Mode::Testing)))
         };
-        self.testing -= usize::from(before.is_some_and(|before| is_testing(&before)));
-        self.testing += usize::from(applied.is_some_and(|applied| is_testing(applied)));
+        self.testing += tests(&policy);
+        let before = match policy {
+            None => self.all.remove(domain),
+            Some(policy) => self.all.insert(domain.into(), policy),
+        };
+        self.testing -= tests(&before);
     }
 
     fn sweep(&mut self, now: Wall) {
-        self.all.retain(|_, applied| now < applied.expires);
-        self.testing = self.all.values().filter(|a| is_testing(a)).count();
+        self.all.retain(|_, policy| now < policy.expires());
+        let testing = self.all.values().filter(|p| p.is(Mode::Testing));
+        self.testing = testing.count();
         self.sweep_at = (2 * self.all.len()).clamp(SWEEP_MIN, DOMAINS_MAX);
     }
 }
@@ -52,9 +94,9 @@ impl Noted {
 impl SitePolicies {
     /// Notes by which policy the mail of `domain` goes, `None`: by none. Those that no longer hold go
     /// now and then; where there is no room all the same, this one isn't noted.
-    pub fn note(&self, domain: &str, applied: Option<&Arc<Applied>>, now: Wall) {
+    pub fn note(&self, domain: &str, policy: Option<SitePolicy>, now: Wall) {
         let mut noted = self.0.borrow_mut();
-        if applied.is_some() && !noted.all.contains_key(domain) {
+        if policy.is_some() && !noted.all.contains_key(domain) {
             if noted.all.len() >= noted.sweep_at {
                 noted.sweep(now);
             }
@@ -62,11 +104,11 @@ impl SitePolicies {
                 return;
             }
         }
-        noted.put(domain, applied);
+        noted.put(domain, policy);
     }
 
-    /// The policy by which the mail of `domain` goes, to enforce or to test.
-    pub fn of(&self, domain: &str) -> Option<Arc<Applied>> {
+    /// What the mail of `domain` goes by; `None`: there is no policy.
+    pub fn of(&self, domain: &str) -> Option<SitePolicy> {
         self.0.borrow().all.get(domain).cloned()
     }
 
@@ -78,11 +120,10 @@ impl SitePolicies {
     /// A domain whose policy is enforced.
     pub fn enforced(&self) -> Option<Arc<Applied>> {
         let noted = self.0.borrow();
-        let mut enforced = noted
-            .all
-            .values()
-            .filter(|a| a.policy.mode == Mode::Enforce);
-        enforced.next().cloned()
+        noted.all.values().find_map(|policy| match policy {
+            SitePolicy::Applied(applied) if policy.is(Mode::Enforce) => Some(applied.clone()),
+            _ => None,
+        })
     }
 }
 
@@ -92,14 +133,14 @@ mod tests {
     use courser_core::dns::Name;
     use courser_core::route::mta_sts::Policy;
 
-    fn applied(mode: Mode, expires: i64) -> Arc<Applied> {
+    fn applied(mode: Mode, expires: i64) -> SitePolicy {
         let policy = format!("version: STSv1\nmode: {mode}\nmx: a.example\nmax_age: 1\n");
-        Arc::new(Applied {
+        SitePolicy::Applied(Arc::new(Applied {
             domain: Name::parse("a.example").unwrap(),
             policy: Arc::new(Policy::parse(policy.as_bytes()).unwrap()),
             expires: Wall::from_unix(expires),
             not_allowed: Vec::new(),
-        })
+        }))
     }
 
     #[test]
@@ -107,31 +148,32 @@ mod tests {
         let all = SitePolicies::default();
         let now = Wall::from_unix(100);
         let (test, enforce) = (applied(Mode::Testing, 200), applied(Mode::Enforce, 100));
-        all.note("a.example", Some(&test), now);
+        all.note("a.example", Some(test.clone()), now);
         assert_eq!(
             (all.of("a.example"), all.of("b.example")),
             (Some(test), None)
         );
         assert_eq!(all.enforced(), None);
         assert!(all.is_testing());
-        all.note("a.example", Some(&enforce), now);
-        assert_eq!(all.enforced(), Some(enforce.clone()));
+        all.note("a.example", Some(enforce.clone()), now);
+        let found = all.enforced().map(SitePolicy::Applied);
+        assert_eq!(found, Some(enforce.clone()));
         assert!(!all.is_testing());
         for i in 1..DOMAINS_MAX {
             all.note(
                 &format!("{i}.example"),
-                Some(&applied(Mode::Testing, 200)),
+                Some(applied(Mode::Testing, 200)),
                 now,
             );
         }
         assert!(all.of("a.example").is_none(), "it no longer holds");
-        all.note("a.example", Some(&applied(Mode::Testing, 100)), now);
+        all.note("a.example", Some(applied(Mode::Testing, 100)), now);
         // That one goes; then there is no room for another one.
-        all.note("b.example", Some(&enforce), now);
+        all.note("b.example", Some(enforce.clone()), now);
         assert!(all.of("a.example").is_none() && all.of("b.example").is_some());
         let full = applied(Mode::Testing, 200);
-        all.note("b.example", Some(&full), now);
-        all.note("c.example", Some(&full), now);
+        all.note("b.example", Some(full.clone()), now);
+        all.note("c.example", Some(full.clone()), now);
         assert_eq!(
             (all.of("c.example"), all.of("b.example")),
             (None, Some(full))
@@ -140,9 +182,9 @@ mod tests {
         let later = Wall::from_unix(200);
         all.note("b.example", None, later);
         assert_eq!(all.of("b.example"), None);
-        all.note("c.example", Some(&applied(Mode::Enforce, 300)), later);
+        all.note("c.example", Some(applied(Mode::Enforce, 300)), later);
         assert_eq!(all.0.borrow().all.len(), DOMAINS_MAX);
-        all.note("d.example", Some(&applied(Mode::Enforce, 300)), later);
+        all.note("d.example", Some(applied(Mode::Enforce, 300)), later);
         assert_eq!(all.0.borrow().all.len(), 2);
         assert!(!all.is_testing());
     }

@@ -21,5 +21,5 @@ pub mod lanes;
 pub mod policies;
 pub mod store;
 
-pub use lanes::SitePolicies;
+pub use lanes::{SitePolicies, SitePolicy};
 pub use policies::{Asked, Job, Policies};

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use courser_core::dns::{Name, Outcome};
 use courser_core::limits::MTA_STS_RETRY_S_MIN;
-use courser_core::route::mta_sts::{Cache, Cached, Decision, Policy, PolicyId};
+use courser_core::route::mta_sts::{Cache, Cached, Decision, FetchFault, Policy, PolicyId};
 use courser_core::time::Wall;
 use tokio::sync::{Notify, mpsc, watch};
 
+use super::fetch::FetchError;
 use super::store::Store;
 use crate::net::clock;
 
@@ -34,6 +35,8 @@ pub struct Asked {
     pub cached: Option<Cached>,
     /// Where there should be one and could not be had: when it is tried again.
     pub again: Option<Wall>,
+    /// And why not.
+    pub fault: Option<Arc<FetchFault>>,
 }
 
 /// The policies of all domains, and the fetches under way.
@@ -110,9 +113,12 @@ impl Policies {
         let failed = known.failure.as_ref().map(|failure| failure.retry_at());
         // The fetch goes on without us, and may bring one.
         let again = failed.or(late.then(|| now.plus_s(MTA_STS_RETRY_S_MIN.into())));
+        let fault = known.failure.as_ref().map(|failure| failure.fault.clone());
+        let late = late.then(|| Arc::new(FetchError::late(self.wait_max).into()));
         Asked {
             cached: known.in_force(now).cloned(),
             again,
+            fault: fault.or(late),
         }
     }
 
@@ -182,8 +188,14 @@ impl Policies {
     }
 
     /// A fetch failed. Gives domains that are forgotten for it.
-    pub fn failed(&self, domain: &Name, id: Option<PolicyId>, now: Wall) -> Vec<Name> {
-        lock(&self.cache).failed(domain, id, now)
+    pub fn failed(
+        &self,
+        domain: &Name,
+        id: Option<PolicyId>,
+        fault: FetchFault,
+        now: Wall,
+    ) -> Vec<Name> {
+        lock(&self.cache).failed(domain, id, Arc::new(fault), now)
     }
 
     /// Domains whose policies are to be fetched again.
@@ -270,7 +282,11 @@ mod tests {
                             .fetched(&job.domain, policy(mode), job.id.clone(), now),
                     )
                 }
-                None => drop(self.policies.failed(&job.domain, job.id.clone(), now)),
+                None => {
+                    let fault = FetchError::late(FETCH_MAX).into();
+                    let id = job.id.clone();
+                    drop(self.policies.failed(&job.domain, id, fault, now));
+                }
             }
         }
     }
