@@ -217,12 +217,27 @@ pub(crate) fn clients_of_all_kinds() {
 pub(crate) fn nothing_from_before_the_handshake_counts() {
     let w = world("");
     let trusting = w.authority.client(None);
+    // Of one that waits, as it must, nothing is told.
+    Client::hello(w.server.address).start_tls(trusting.clone(), "one.test");
+    let injected = "MAIL FROM:<evil@evil.test>\r\nRCPT TO:<victim@dest.test>\r\n";
     let mut client = Client::hello(w.server.address);
     client
-        .send(b"STARTTLS\r\nMAIL FROM:<evil@evil.test>\r\nRCPT TO:<victim@dest.test>\r\n")
+        .send(format!("STARTTLS\r\n{injected}").as_bytes())
         .expect("it reads");
     client.expect("220");
     let mut client = client.secure(trusting, "one.test").expect("a handshake");
+    let refused = w.server.wait_event("refused", |e| e["stage"] == "tls");
+    let words = format!(
+        "{} bytes of plaintext came behind STARTTLS, before TLS: thrown away",
+        injected.len()
+    );
+    let cause = refused["cause"].as_str().unwrap_or_default();
+    assert!(cause.starts_with(&words), "{refused:#}");
+    assert_eq!(
+        (&refused["client_address"], &refused["listener"]),
+        (&"127.0.0.1".into(), &"test".into()),
+        "{refused:#}"
+    );
     // Neither the commands nor the EHLO before count.
     client
         .command("RCPT TO:<victim@dest.test>")
@@ -236,6 +251,9 @@ pub(crate) fn nothing_from_before_the_handshake_counts() {
     client.submit("<a@sender.test>", &["<b@dest.test>"], &small("after"));
     let mails = w.receiver.wait(1);
     assert_eq!((mails.len(), mails[0].sender()), (1, "a@sender.test"));
+    let told = w.server.events_of("refused");
+    let told = told.iter().filter(|e| e["stage"] == "tls").count();
+    assert_eq!(told, 1, "the one that waited is among them");
 }
 
 pub(crate) fn no_mail_in_plaintext_where_tls_is_required() {
