@@ -263,6 +263,7 @@ fn main() -> ExitCode {
         tls_in: {
             clients_of_all_kinds,
             nothing_from_before_the_handshake_counts,
+            postfix_sends_over_tls,
             no_mail_in_plaintext_where_tls_is_required,
             handshakes_that_come_to_nothing,
             certificates_of_clients,
