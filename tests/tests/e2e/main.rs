@@ -70,6 +70,12 @@ fn main() -> ExitCode {
             courser_logs_in_at_postfix,
             a_server_that_only_says_yes_gets_nothing,
             over_tls_a_login_is_bound_to_it,
+            no_login_is_offered_before_tls,
+            swaks_over_tls,
+            python_smtplib_over_tls,
+            openssl_s_client_logs_in,
+            gsasl_scram_over_tls,
+            scramp_binds_to_the_certificate,
         }
         bad_clients: {
             stalls_at_every_step,
