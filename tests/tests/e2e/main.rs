@@ -20,6 +20,7 @@ mod explain;
 mod faults;
 mod folders;
 mod full;
+mod handshakes;
 mod inbound;
 mod mail;
 mod mta_sts;
@@ -185,6 +186,11 @@ fn main() -> ExitCode {
             a_full_disk,
             a_disk_that_others_fill,
             a_full_queue,
+        }
+        handshakes: {
+            receivers_that_stall_and_close_at_every_step,
+            answers_cut_short_over_tls_are_none,
+            submitters_that_never_finish,
         }
         inbound: {
             checked_and_marked,
