@@ -115,6 +115,8 @@ impl Agreed {
                     return;
                 }
                 Output::Event(Event::Body(part)) => self.body.extend_from_slice(part),
+                // What comes later than STARTTLS itself is the handshake's, so this tells the cuts.
+                Output::Event(Event::Injected { .. }) => {}
                 Output::Event(event) => {
                     self.told.push(format!("{event:?}"));
                     match event {

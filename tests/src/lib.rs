@@ -12,6 +12,7 @@
 //! | [`peers`] | smtp-sink, smtp-source and Postfix |
 //! | [`receiver`] | a receiver whose every answer the test writes |
 //! | [`scripted`] | a receiver that does with each connection exactly what the test says |
+//! | [`cut`] | somebody in between who lets TLS get so far and no further |
 //! | [`web`] | a web server by HTTPS, on port 443 |
 //! | [`suite`] | the test programs of this package, which take `--seed N` |
 //! | [`disk`] | a disk whose power can be cut and that can be made to fail |
@@ -21,6 +22,7 @@
 
 pub mod client;
 pub mod clock;
+pub mod cut;
 #[cfg(feature = "disk")]
 pub mod disk;
 pub mod dns;

@@ -14,10 +14,14 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
 use rustls::{
     ClientConfig, ClientConnection, HandshakeKind, RootCertStore, ServerConfig, ServerConnection,
-    StreamOwned,
+    StreamOwned, SupportedProtocolVersion,
 };
+
+/// What is spoken when nothing else is said.
+const BOTH: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
 
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
@@ -93,12 +97,24 @@ impl Authority {
     /// # Panics
     /// When rustls doesn't take it.
     pub fn client(&self, certificate: Option<&Issued>) -> Arc<ClientConfig> {
+        self.client_of(BOTH, certificate)
+    }
+
+    /// The same with these versions only.
+    ///
+    /// # Panics
+    /// When rustls doesn't take it.
+    pub fn client_of(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+        certificate: Option<&Issued>,
+    ) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots
             .add(self.issuer.der().clone())
             .expect("a certificate of an authority");
         let builder = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .expect("versions that there are")
             .with_root_certificates(roots);
         Arc::new(match certificate {
@@ -198,17 +214,14 @@ impl Issued {
     /// # Panics
     /// When rustls doesn't take it.
     pub fn server(&self) -> Arc<ServerConfig> {
-        self.server_of(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        self.server_of(BOTH)
     }
 
     /// The same with these versions only.
     ///
     /// # Panics
     /// When rustls doesn't take it.
-    pub fn server_of(
-        &self,
-        versions: &[&'static rustls::SupportedProtocolVersion],
-    ) -> Arc<ServerConfig> {
+    pub fn server_of(&self, versions: &[&'static SupportedProtocolVersion]) -> Arc<ServerConfig> {
         let (chain, key) = self.der();
         let config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(versions)

@@ -92,7 +92,8 @@ pub enum EventKind {
     Released(Box<DeliveryEvent>),
     /// The sender was told of a delivery's fate, or was not, and why.
     Dsn(Box<Dsn>),
-    /// Intake refused a command or a message.
+    /// Intake refused a command, a message or a TLS handshake, or threw away what was slipped in
+    /// ahead of one.
     Refused(Box<Refused>),
     /// Somebody could not log in.
     AuthFailed(Box<AuthFailed>),
@@ -559,7 +560,8 @@ pub struct Refused {
     /// Recipient, if it is about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recipient: Option<String>,
-    /// What we answered, and to what.
+    /// What we answered, and to what: nothing in stage `tls`, which is a handshake that came to
+    /// nothing, or plaintext behind STARTTLS, which was thrown away.
     #[serde(flatten)]
     pub reply: Reply,
     /// Why, for the operator.

@@ -476,16 +476,7 @@ impl Visitor {
             Err(_) => Fault::silent(limit),
         };
         self.stream.abort();
-        self.shard.tell_refused(Refused {
-            client: self.client(),
-            sender: None,
-            recipient: None,
-            cause: fault.text,
-            reply: events::Reply {
-                stage: "tls".into(),
-                ..events::Reply::default()
-            },
-        });
+        self.note_bad_tls(fault.text);
         false
     }
 
@@ -579,6 +570,20 @@ impl Visitor {
         });
     }
 
+    /// Nothing that could be answered, in or before a handshake.
+    fn note_bad_tls(&self, cause: String) {
+        self.shard.tell_refused(Refused {
+            client: self.client(),
+            sender: None,
+            recipient: None,
+            cause,
+            reply: events::Reply {
+                stage: "tls".into(),
+                ..events::Reply::default()
+            },
+        });
+    }
+
     fn hear(&mut self, event: Event<'_>) -> Next {
         match event {
             Event::Hello { greeting, name } => {
@@ -609,6 +614,10 @@ impl Visitor {
                 return Next::Login;
             }
             Event::AuthCancelled => self.attempt = None,
+            Event::Injected { octets } => self.note_bad_tls(format!(
+                "{octets} bytes of plaintext came behind STARTTLS, before TLS: thrown away, \
+                 somebody between the client and us may have put them there"
+            )),
         }
         Next::Go
     }

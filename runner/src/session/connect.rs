@@ -438,6 +438,8 @@ async fn reach(
                 shard.shared().logins.smart_host_refuses(route, &trouble);
             }
             let host_is_dead = matches!(failure.state, State::Greeting | State::Hello);
+            let first_answer_fails = failure.state == State::Hello
+                && matches!(failure.cause, Cause::Closed | Cause::Timeout);
             let tls = match (link.fault(), failure.cause) {
                 (Some(fault), _) => Some(fault.clone()),
                 (None, Cause::TlsNotOffered) => Some(Fault::new(
@@ -450,6 +452,11 @@ async fn reach(
                 )),
                 // A peer that breaks off or is silent after STARTTLS has no working TLS.
                 (None, _) if matches!(failure.state, State::StartTls | State::Handshake) => Some(
+                    Fault::new(ResultType::ValidationFailure, unreachable.said.line()),
+                ),
+                // In TLS 1.3 our handshake ends before the server's (RFC 8446 2): that it comes to
+                // nothing there shows in place of the first answer.
+                (None, _) if first_answer_fails && link.stream().facts().is_some() => Some(
                     Fault::new(ResultType::ValidationFailure, unreachable.said.line()),
                 ),
                 (None, _) => None,

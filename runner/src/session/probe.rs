@@ -10,7 +10,7 @@ use std::time::Duration;
 use courser_core::route::mta_sts::Policy;
 use courser_core::route::tls::{Demand, Level};
 use courser_core::route::{Plan, PlanHost, dane};
-use courser_core::smtp::client::{self, EhloName, Event, Options, State, TlsMode};
+use courser_core::smtp::client::{self, Cause, EhloName, Event, Options, State, TlsMode};
 use serde::Serialize;
 use tokio::sync::Notify;
 
@@ -263,12 +263,15 @@ impl Prober<'_> {
         // With anyone, so that what is wrong with a certificate can be said; judged below.
         let attempt = self.client.attempt(&host.name, &Trust::Anyone).ok();
         let mut link = Link::new(Conn::new(stream), options, attempt);
-        let (mut ready, mut broken, mut tls_broken) = (false, String::new(), false);
+        let (mut ready, mut broken) = (false, String::new());
+        let (mut tls_broken, mut unanswered) = (false, false);
         let never = Notify::new();
         let mut hear = |machine: &client::Session, _: &mut Transactions, event: Event| match event {
             Event::Ready(_) => ready = true,
             Event::Broken { failure } => {
                 tls_broken = matches!(failure.state, State::StartTls | State::Handshake);
+                unanswered = failure.state == State::Hello
+                    && matches!(failure.cause, Cause::Closed | Cause::Timeout);
                 let reply = machine.reply().map(|r| r.text().to_string());
                 broken = match reply {
                     Some(reply) => format!("{}: {reply}", failure.cause),
@@ -283,7 +286,7 @@ impl Prober<'_> {
             probed.starttls = true;
             probed.trouble = fault.to_string();
         } else if !ready {
-            probed.starttls = tls_broken;
+            probed.starttls = tls_broken || (unanswered && link.stream().facts().is_some());
             probed.trouble = broken;
         } else if let Some(facts) = link.stream().facts() {
             probed.starttls = true;

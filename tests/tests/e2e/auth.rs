@@ -2,6 +2,7 @@
 
 mod guessing;
 mod keeping;
+mod over_tls;
 mod smart_host;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +22,10 @@ pub(crate) use self::guessing::{
 };
 pub(crate) use self::keeping::{
     secrets_are_nowhere, the_command_line_keeps_users, users_are_read_again,
+};
+pub(crate) use self::over_tls::{
+    gsasl_scram_over_tls, no_login_is_offered_before_tls, openssl_s_client_logs_in,
+    python_smtplib_over_tls, scramp_binds_to_the_certificate, swaks_over_tls,
 };
 pub(crate) use self::smart_host::{
     a_server_that_only_says_yes_gets_nothing, courser_logs_in_at_courser,

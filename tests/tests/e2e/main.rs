@@ -20,6 +20,7 @@ mod explain;
 mod faults;
 mod folders;
 mod full;
+mod handshakes;
 mod inbound;
 mod mail;
 mod mta_sts;
@@ -70,6 +71,12 @@ fn main() -> ExitCode {
             courser_logs_in_at_postfix,
             a_server_that_only_says_yes_gets_nothing,
             over_tls_a_login_is_bound_to_it,
+            no_login_is_offered_before_tls,
+            swaks_over_tls,
+            python_smtplib_over_tls,
+            openssl_s_client_logs_in,
+            gsasl_scram_over_tls,
+            scramp_binds_to_the_certificate,
         }
         bad_clients: {
             stalls_at_every_step,
@@ -181,6 +188,11 @@ fn main() -> ExitCode {
             a_disk_that_others_fill,
             a_full_queue,
         }
+        handshakes: {
+            receivers_that_stall_and_close_at_every_step,
+            answers_cut_short_over_tls_are_none,
+            submitters_that_never_finish,
+        }
         inbound: {
             checked_and_marked,
             only_real_senders_are_told_of_failures,
@@ -264,6 +276,7 @@ fn main() -> ExitCode {
         tls_in: {
             clients_of_all_kinds,
             nothing_from_before_the_handshake_counts,
+            postfix_sends_over_tls,
             no_mail_in_plaintext_where_tls_is_required,
             handshakes_that_come_to_nothing,
             certificates_of_clients,

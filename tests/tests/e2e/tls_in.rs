@@ -5,10 +5,11 @@ use std::process::{Command, Output, Stdio};
 
 use courser_tests::client::{Client, small};
 use courser_tests::need::need;
+use courser_tests::peers::Postfix;
 use courser_tests::receiver::Receiver;
 use courser_tests::server::{Server, run, scratch, smart_host, succeeds};
 use courser_tests::tls::{Authority, Valid};
-use courser_tests::{eventually, net};
+use courser_tests::{eventually, need_root, net};
 
 /// A server that speaks TLS with certificates for one.test and two.test.
 struct World {
@@ -217,12 +218,27 @@ pub(crate) fn clients_of_all_kinds() {
 pub(crate) fn nothing_from_before_the_handshake_counts() {
     let w = world("");
     let trusting = w.authority.client(None);
+    // Of one that waits, as it must, nothing is told.
+    Client::hello(w.server.address).start_tls(trusting.clone(), "one.test");
+    let injected = "MAIL FROM:<evil@evil.test>\r\nRCPT TO:<victim@dest.test>\r\n";
     let mut client = Client::hello(w.server.address);
     client
-        .send(b"STARTTLS\r\nMAIL FROM:<evil@evil.test>\r\nRCPT TO:<victim@dest.test>\r\n")
+        .send(format!("STARTTLS\r\n{injected}").as_bytes())
         .expect("it reads");
     client.expect("220");
     let mut client = client.secure(trusting, "one.test").expect("a handshake");
+    let refused = w.server.wait_event("refused", |e| e["stage"] == "tls");
+    let words = format!(
+        "{} bytes of plaintext came behind STARTTLS, before TLS: thrown away",
+        injected.len()
+    );
+    let cause = refused["cause"].as_str().unwrap_or_default();
+    assert!(cause.starts_with(&words), "{refused:#}");
+    assert_eq!(
+        (&refused["client_address"], &refused["listener"]),
+        (&"127.0.0.1".into(), &"test".into()),
+        "{refused:#}"
+    );
     // Neither the commands nor the EHLO before count.
     client
         .command("RCPT TO:<victim@dest.test>")
@@ -236,6 +252,96 @@ pub(crate) fn nothing_from_before_the_handshake_counts() {
     client.submit("<a@sender.test>", &["<b@dest.test>"], &small("after"));
     let mails = w.receiver.wait(1);
     assert_eq!((mails.len(), mails[0].sender()), (1, "a@sender.test"));
+    let told = w.server.events_of("refused");
+    let told = told.iter().filter(|e| e["stage"] == "tls").count();
+    assert_eq!(told, 1, "the one that waited is among them");
+}
+
+pub(crate) fn postfix_sends_over_tls() {
+    if !need_root() || !need(&["postfix"]) {
+        return;
+    }
+    let w = world("");
+    let ca = w.authority.write(w.dir.path());
+    let relay = format!(
+        "relayhost = [127.0.0.1]:{}\nsmtp_tls_CAfile = {}\nsmtp_tls_loglevel = 1\n",
+        w.server.address.port(),
+        ca.display()
+    );
+    let mut sent = 0;
+    for (settings, version, trust) in [
+        ("smtp_tls_security_level = encrypt\n", "TLSv1.3", "Trusted"),
+        (
+            "smtp_tls_security_level = encrypt\nsmtp_tls_mandatory_protocols = TLSv1.2\n",
+            "TLSv1.2",
+            "Trusted",
+        ),
+        (
+            "smtp_tls_security_level = verify\nsmtp_tls_verify_cert_match = one.test\n",
+            "TLSv1.3",
+            "Verified",
+        ),
+        (
+            "smtp_tls_security_level = secure\nsmtp_tls_secure_cert_match = two.test\n\
+             smtp_tls_servername = two.test\n",
+            "TLSv1.3",
+            "Verified",
+        ),
+    ] {
+        let home = scratch();
+        let settings = format!("{relay}{settings}");
+        let postfix = Postfix::start(home.path(), [127, 0, 0, 1].into(), &settings);
+        let mut client = Client::hello(postfix.address);
+        for i in 0..3 {
+            // Bodies of several records too.
+            let mut body = small(&format!("from-postfix-{i}"));
+            body.extend(format!("{}\r\n", "x".repeat(900)).repeat(i * 30).bytes());
+            let to = [format!("<user{i}@dest.test>")];
+            let reply = client.try_submit("<a@sender.test>", &to, &body);
+            assert!(
+                reply.as_ref().is_ok_and(|r| r.starts_with("250")),
+                "{reply:?}"
+            );
+        }
+        let there = eventually(25, || (w.receiver.count() >= sent + 3).then_some(()));
+        assert!(there.is_some(), "{settings}{}", postfix.log());
+        for mail in &w.receiver.mails()[sent..] {
+            let text = mail.text();
+            assert!(text.contains("from postfix.test"), "{text}");
+            assert!(text.contains(" with ESMTPS id "), "{text}");
+            assert!(text.contains(&format!("({version})")), "{text}");
+        }
+        let received = w.server.wait_events("received", sent + 3, |_| true);
+        for event in &received[sent..] {
+            let tls = &event["client_tls"];
+            assert_eq!(tls["version"], version, "{settings}{event:#}");
+            let cipher = tls["cipher"].as_str().unwrap_or_default();
+            assert!(cipher.starts_with("TLS_"), "{event:#}");
+            assert_eq!(event["client_helo"], "postfix.test", "{event:#}");
+        }
+        let words = format!("{trust} TLS connection established to 127.0.0.1");
+        assert!(postfix.log().contains(&words), "{words}: {}", postfix.log());
+        sent += 3;
+    }
+    // Whom it takes for somebody else gets nothing.
+    let home = scratch();
+    let settings = format!(
+        "{relay}smtp_tls_security_level = secure\nsmtp_tls_secure_cert_match = else.test\n"
+    );
+    let postfix = Postfix::start(home.path(), [127, 0, 0, 1].into(), &settings);
+    let reply = Client::hello(postfix.address).try_submit(
+        "<a@sender.test>",
+        &["<b@dest.test>"],
+        &small("to-somebody-else"),
+    );
+    assert!(
+        reply.as_ref().is_ok_and(|r| r.starts_with("250")),
+        "{reply:?}"
+    );
+    let words = "Server certificate not verified";
+    let waits = eventually(25, || postfix.log().contains(words).then_some(()));
+    assert!(waits.is_some(), "{}", postfix.log());
+    assert_eq!(w.receiver.count(), sent);
 }
 
 pub(crate) fn no_mail_in_plaintext_where_tls_is_required() {

@@ -29,7 +29,14 @@ impl<O: Borrow<Options>> Session<O> {
         };
         match line::first(input, max) {
             Line::Partial => Step::Starve,
-            Line::Whole(line, used) => self.line(now, line, used),
+            Line::Whole(line, used) => match self.line(now, line, used) {
+                // RFC 3207 4: what came behind STARTTLS in plaintext may be injected. It is gone.
+                Step::Took(_) if self.state == State::TlsReply && used < input.len() => {
+                    let octets = input.len().saturating_sub(used);
+                    Step::Tell(input.len(), Event::Injected { octets })
+                }
+                step => step,
+            },
             Line::TooLong(used) => {
                 self.state = State::SkipLine { bytes: used as u64 };
                 self.send_now = true;
@@ -335,8 +342,7 @@ impl<O: Borrow<Options>> Session<O> {
         } else {
             self.reply_now(answer::START_TLS);
             self.state = State::TlsReply;
-            // What came behind the command in plaintext may be injected: it is gone.
-            Step::Took(usize::MAX)
+            Step::Took(used)
         }
     }
 

@@ -16,7 +16,7 @@ pub enum Output<'b> {
     Event(Event<'b>),
     /// Begin the TLS handshake as server, then [`Input::TlsEstablished`] or [`Input::Closed`].
     /// Plaintext that came behind STARTTLS in the same input was consumed and thrown away with it
-    /// (RFC 3207 5, no command injection). Bytes that are in the caller's buffer now came after
+    /// ([`Event::Injected`] said so). Bytes that are in the caller's buffer now came after
     /// that and belong to the handshake.
     StartTls,
     /// Nothing to do before more input, an answer or this instant
@@ -73,6 +73,13 @@ pub enum Event<'b> {
     AuthResponse(&'b [u8]),
     /// The exchange was cancelled, by `*` or by a line too long. No answer.
     AuthCancelled,
+    /// Plaintext came behind STARTTLS in the same input, and was thrown away. A client waits for
+    /// our reply there (RFC 3207 4), so somebody between us may have put it in. No answer; the
+    /// handshake follows.
+    Injected {
+        /// How much of it there was.
+        octets: usize,
+    },
     /// QUIT; 221 and `Close` follow. No answer.
     Quit,
 }

@@ -1,7 +1,7 @@
 //! STARTTLS and AUTH.
 
 use super::harness::{Caller, HELLO, hello, options, with_auth};
-use crate::smtp::server::{Output, Session};
+use crate::smtp::server::{Event, Output, Session};
 use crate::time::Instant;
 use std::format;
 
@@ -11,9 +11,11 @@ fn starttls_throws_away_what_was_injected() {
     options.offer.starttls = true;
     options.offer.requiretls = true;
     let mut c = hello(options);
-    let answer = c.ask("STARTTLS\r\nMAIL FROM:<injected@evil>\r\nRSET\r\nEHLO ev");
+    let injected = "MAIL FROM:<injected@evil>\r\nRSET\r\nEHLO ev";
+    let answer = c.ask(&format!("STARTTLS\r\n{injected}"));
     assert_eq!(answer, "220 2.0.0 Ready to start TLS\r\n");
-    assert_eq!(c.log, ["STARTTLS"]);
+    let told = format!("Injected {{ octets: {} }}", injected.len());
+    assert_eq!(c.log, [&*told, "STARTTLS"]);
     assert!(c.buffer.is_empty());
     // Nothing from before counts.
     assert_eq!(c.ask("MAIL FROM:<a@b>\r\n"), "503 5.5.1 Say EHLO first\r\n");
@@ -22,7 +24,28 @@ fn starttls_throws_away_what_was_injected() {
         ehlo.contains("250-REQUIRETLS\r\n") && !ehlo.contains("STARTTLS"),
         "{ehlo}"
     );
-    assert_eq!(c.ask("STARTTLS\r\n"), "503 5.5.1 TLS is active already\r\n");
+    // A refused STARTTLS makes nothing of what follows: it is a command as others are.
+    c.forget();
+    assert_eq!(
+        c.ask("STARTTLS\r\nNOOP\r\n"),
+        "503 5.5.1 TLS is active already\r\n250 2.0.0 Ok\r\n"
+    );
+    assert!(c.log.is_empty(), "{:?}", c.log);
+}
+
+#[test]
+fn nothing_is_told_of_a_client_that_waits() {
+    let mut options = options();
+    options.offer.starttls = true;
+    let mut c = hello(options);
+    assert_eq!(c.ask("NOOP\r\nSTARTTLS\r\n").lines().count(), 2);
+    assert_eq!(c.log, ["STARTTLS"]);
+    // Of one octet, too, and of half a line.
+    let mut options = super::harness::options();
+    options.offer.starttls = true;
+    let mut c = hello(options);
+    c.ask("STARTTLS\r\n\n");
+    assert_eq!(c.log, ["Injected { octets: 1 }", "STARTTLS"]);
 }
 
 #[test]
@@ -36,7 +59,9 @@ fn bytes_after_starttls_was_told_belong_to_the_handshake() {
         (consumed, output)
     };
     assert!(matches!(poll(b""), (0, Output::Send(_))));
-    assert!(matches!(poll(b"STARTTLS\r\nEVIL"), (14, Output::Send(30))));
+    let injected = Output::Event(Event::Injected { octets: 4 });
+    assert_eq!(poll(b"STARTTLS\r\nEVIL"), (14, injected));
+    assert!(matches!(poll(b""), (0, Output::Send(30))));
     assert_eq!(poll(b"\x16\x03\x01"), (0, Output::StartTls));
     assert!(matches!(poll(b"\x16\x03\x01"), (0, Output::Wait(Some(_)))));
 }
