@@ -266,6 +266,7 @@ fn main() -> ExitCode {
             no_mail_in_plaintext_where_tls_is_required,
             handshakes_that_come_to_nothing,
             certificates_of_clients,
+            events_name_the_certificates_of_clients,
             certificates_that_are_no_good,
         }
         tls_out: {
