@@ -12,6 +12,7 @@ use rcgen::{
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     ClientConfig, ClientConnection, HandshakeKind, RootCertStore, ServerConfig, ServerConnection,
     StreamOwned,
@@ -214,6 +215,28 @@ impl Issued {
             .with_no_client_auth()
             .with_single_cert(chain, key)
             .expect("a key that goes with its certificate");
+        Arc::new(config)
+    }
+}
+
+impl Issued {
+    /// What a thief's receiver needs: it shows this certificate, and has another's key.
+    ///
+    /// # Panics
+    /// When rustls doesn't take it.
+    pub fn server_with_key_of(
+        &self,
+        thief: &Self,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> Arc<ServerConfig> {
+        let ((chain, _), (_, key)) = (self.der(), thief.der());
+        let signer = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key);
+        let shown = CertifiedKey::new(chain, signer.expect("a key that works"));
+        let config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(versions)
+            .expect("versions that there are")
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(shown)));
         Arc::new(config)
     }
 }

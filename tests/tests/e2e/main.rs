@@ -25,6 +25,7 @@ mod mail;
 mod mta_sts;
 mod operate;
 mod power;
+mod probe;
 mod receivers;
 mod refusals;
 mod spf;
@@ -218,6 +219,14 @@ fn main() -> ExitCode {
         }
         power: {
             at_every_record_boundary,
+        }
+        probe: {
+            tls_from_the_first_byte,
+            a_route_by_lmtp,
+            sources_and_streams_that_ask_for_tls,
+            domains_that_lead_nowhere,
+            a_password_stays_here_without_tls,
+            a_stolen_certificate,
         }
         receivers: {
             smtp_sink_in_its_moods,

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`conn`] | a connection that is plaintext at first and TLS after a handshake |
 //! | [`client`] | TLS toward receivers: whom it trusts, sessions that go on, what went wrong |
+//! | [`proof`] | handshakes with anyone that tell whether a certificate is the peer's own |
 //! | [`web`] | TLS over streams that aren't of a ring, for HTTPS |
 //! | [`server`] | TLS toward clients: certificates by the names that clients ask for |
 //! | [`fault`] | why there is no TLS |
@@ -18,6 +19,7 @@ pub mod conn;
 pub mod fault;
 pub mod leaf;
 pub mod pem;
+pub mod proof;
 pub mod sealed;
 pub mod server;
 pub mod web;
@@ -27,5 +29,6 @@ pub use conn::{Conn, Facts, Receive};
 pub use fault::Fault;
 pub use leaf::Leaf;
 pub use pem::FileFault;
+pub use proof::Proof;
 pub use sealed::Sealed;
 pub use server::{Certificates, Server, Servers, servers};
