@@ -49,6 +49,7 @@ fn delivery(n: u64) -> DeliveryEvent {
                 version: "TLSv1.3".into(),
                 cipher: "TLS_AES_256_GCM_SHA384".into(),
                 verified: "authorities".into(),
+                certificate: String::new(),
             }),
         }),
         reply: Some(Reply {
@@ -83,7 +84,8 @@ fn kinds() -> Vec<EventKind> {
         client_tls: Some(Tls {
             version: "TLSv1.2".into(),
             cipher: "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256".into(),
-            verified: String::new(),
+            verified: "authorities".into(),
+            certificate: "app.example.com".into(),
         }),
         listener: "submission".into(),
     };

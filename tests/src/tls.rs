@@ -13,7 +13,7 @@ use rcgen::{
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
 use rustls::{
     ClientConfig, ClientConnection, HandshakeKind, RootCertStore, ServerConfig, ServerConnection,
@@ -278,6 +278,28 @@ impl ResolvesServerCert for ByName {
             true => self.asked_for.clone(),
             false => self.other.clone(),
         })
+    }
+}
+
+impl Issued {
+    /// What a thief's receiver needs: it shows this certificate, and has another's key.
+    ///
+    /// # Panics
+    /// When rustls doesn't take it.
+    pub fn server_with_key_of(
+        &self,
+        thief: &Self,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> Arc<ServerConfig> {
+        let ((chain, _), (_, key)) = (self.der(), thief.der());
+        let signer = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key);
+        let shown = CertifiedKey::new(chain, signer.expect("a key that works"));
+        let config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(versions)
+            .expect("versions that there are")
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(shown)));
+        Arc::new(config)
     }
 }
 

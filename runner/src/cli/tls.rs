@@ -19,7 +19,7 @@ use crate::route::Router;
 use crate::route::dns::Dns;
 use crate::route::mta_sts::Policies;
 use crate::serve::dns_config;
-use crate::session::probe::{Probed, Prober, Report, Sts};
+use crate::session::probe::{OfSource, Probed, Prober, Report, Sts};
 
 /// The options of `courser tls`.
 #[derive(Debug, clap::Args)]
@@ -30,11 +30,16 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Say what a delivery to a domain would do, and why: its MTA-STS policy, its MX hosts, what DNSSEC
-    /// says of them, their TLS and certificates. No mail is sent
+    /// Say what a delivery to a domain would do, and why: its route or its MX hosts, its MTA-STS policy,
+    /// what DNSSEC says, TLS and certificates, for each source. No mail is sent
     Probe {
-        /// A domain; or a host, as in mx.example.org:25 or [192.0.2.1]:25
+        /// A domain; or a host, as in mx.example.org:25 or [192.0.2.1]:25. A host is spoken to as the first
+        /// route that leads there says; without one in SMTP, at port 465 over TLS from the first byte
         target: String,
+        /// The stream that the mail would be of: how much TLS it wants, and from which sources it goes.
+        /// Left out: of the only one, or of none that says anything, from any source
+        #[arg(long)]
+        stream: Option<String>,
         /// Which configuration says how
         #[arg(long, default_value = DEFAULT_PATH, env = "COURSER_CONFIG")]
         config: PathBuf,
@@ -66,13 +71,14 @@ enum What {
 /// # Errors
 /// A configuration that can't be used, or a domain to which nothing could be delivered.
 pub fn run(args: Args, out: &mut dyn Write) -> Outcome {
-    let (target, config, wait, json) = match args.what {
+    let (target, stream, config, wait, json) = match args.what {
         What::Probe {
             target,
+            stream,
             config,
             wait,
             json,
-        } => (target, config, wait, json),
+        } => (target, stream, config, wait, json),
         What::Report {
             connect,
             domain,
@@ -80,6 +86,10 @@ pub fn run(args: Args, out: &mut dyn Write) -> Outcome {
         } => return report(&connect, domain, send, out),
     };
     let config = Arc::new(config::load(&config)?);
+    let stream = match &stream {
+        Some(name) => Some(stream_named(&config, name)?),
+        None => None,
+    };
     let client = tls::Client::load(config.tls.ca_file.as_deref())?;
     let dns = dns_config(&config)?;
     let report = ring::run(async {
@@ -88,6 +98,7 @@ pub fn run(args: Args, out: &mut dyn Write) -> Outcome {
             dns: Dns::start(dns, || ())?,
             client: &client,
             patience: Duration::from_secs(wait),
+            stream,
         };
         let (name, host) = read_target(&target)?;
         let plan = match host {
@@ -102,14 +113,32 @@ pub fn run(args: Args, out: &mut dyn Write) -> Outcome {
     } else {
         show(&report, &config, out)?;
     }
-    match (&report.error, report.hosts.iter().any(|h| h.delivers)) {
-        (Some(error), _) => Err(Failure::new(error.clone())),
-        (None, true) => Ok(()),
-        (None, false) => Err(Failure::new(format!(
+    if let Some(error) = report.error {
+        return Err(Failure::new(error));
+    }
+    let waiting = report.sources.iter().filter(|s| !s.delivers);
+    let waiting: Vec<&str> = waiting.map(|s| &*s.source).collect();
+    match waiting.len() {
+        0 => Ok(()),
+        n if n == report.sources.len() => Err(Failure::new(format!(
             "no host of {} would get mail",
             report.domain
         ))),
+        _ => Err(Failure::new(format!(
+            "no host of {} would get mail from {}",
+            report.domain,
+            waiting.join(", ")
+        ))),
     }
+}
+
+fn stream_named<'a>(config: &'a Config, name: &str) -> Result<&'a config::Stream, Failure> {
+    let found = config.stream_named(name).map(|at| &config.streams[at]);
+    found.ok_or_else(|| {
+        let names: Vec<&str> = config.streams.iter().map(|s| &*s.name).collect();
+        let names = names.join(", ");
+        Failure::new(format!("there is no stream {name:?}; there are {names}"))
+    })
 }
 
 fn report(
@@ -210,17 +239,26 @@ fn show(report: &Report, config: &Config, out: &mut dyn Write) -> std::io::Resul
         (true, false) => "DNSSEC doesn't vouch for its MX",
         (false, _) => "DNSSEC is not looked at (dns.trusted = false)",
     };
-    writeln!(
-        out,
-        "{}: TLS is {} here; {dnssec}",
-        report.domain, report.level
-    )?;
+    match &*report.level {
+        "" => writeln!(out, "{}:", report.domain)?,
+        level => writeln!(
+            out,
+            "{}: TLS is {level} here ({}); {dnssec}",
+            report.domain, report.asked_by
+        )?,
+    }
     if let Some(sts) = &report.mta_sts {
         show_policy(sts, out)?;
     }
     if let Some(error) = &report.error {
-        return writeln!(out, "  {error}");
+        let fate = match report.bounces {
+            true => "bounced",
+            false => "deferred",
+        };
+        return writeln!(out, "  mail: {fate}: {error}");
     }
+    show_way(report, out)?;
+    show_fates(report, out)?;
     let mut table = render::table(&[
         "pref",
         "host",
@@ -274,6 +312,57 @@ fn show_policy(sts: &Sts, out: &mut dyn Write) -> std::io::Result<()> {
         true => Ok(()),
         false => writeln!(out, "  which doesn't allow {}", sts.not_allowed.join(", ")),
     }
+}
+
+fn show_way(report: &Report, out: &mut dyn Write) -> std::io::Result<()> {
+    let mut how = Vec::new();
+    if report.lmtp {
+        how.push("LMTP");
+    }
+    if report.implicit_tls {
+        how.push("TLS from the first byte");
+    }
+    if report.login {
+        how.push("a login, which is left out here");
+    }
+    match (&*report.route, how.join(", ")) {
+        ("", how) if how.is_empty() => Ok(()),
+        ("", how) => writeln!(out, "  {how}, because of its port"),
+        (route, how) if how.is_empty() => writeln!(out, "  by the route for {route}"),
+        (route, how) => writeln!(out, "  by the route for {route}: {how}"),
+    }
+}
+
+/// What becomes of mail: in one line, unless it depends on the source.
+fn show_fates(report: &Report, out: &mut dyn Write) -> std::io::Result<()> {
+    let whose = match &*report.stream {
+        "" => "mail".to_owned(),
+        stream => format!("mail of stream {stream}"),
+    };
+    let all = &report.sources;
+    let alike = |a: &OfSource, b: &OfSource| (&a.level, &a.verdict) == (&b.level, &b.verdict);
+    match &all[..] {
+        [first, others @ ..] if others.iter().all(|one| alike(first, one)) => {
+            writeln!(out, "  {whose}: {}", first.verdict)?;
+        }
+        all => {
+            for one in all {
+                writeln!(
+                    out,
+                    "  {whose} from source {}: {} (TLS is {}, {})",
+                    one.source, one.verdict, one.level, one.asked_by
+                )?;
+            }
+        }
+    }
+    for one in &report.streams {
+        writeln!(
+            out,
+            "  not looked at: mail of stream {0}, for which TLS is {1}; --stream {0} does",
+            one.stream, one.level
+        )?;
+    }
+    Ok(())
 }
 
 /// `valid`, or that it isn't: why stands below.

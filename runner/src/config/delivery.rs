@@ -290,6 +290,15 @@ pub struct Route {
 }
 
 impl Route {
+    /// How much TLS its hosts want, by what it says or has a password for.
+    pub fn level(&self) -> Option<Level> {
+        // A password is not for whoever answers there.
+        self.tls.or(match &self.auth {
+            Some(auth) if !auth.without_tls => Some(Level::Verified),
+            _ => None,
+        })
+    }
+
     pub(super) fn read_all(sections: Vec<Section<'_, '_>>) -> Vec<Self> {
         let mut all: Vec<Self> = Vec::new();
         for mut s in sections {

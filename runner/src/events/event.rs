@@ -279,9 +279,14 @@ pub struct Tls {
     pub version: String,
     /// Cipher suite.
     pub cipher: String,
-    /// By whom the other side was found to be the right one: `authorities`. Empty: it may be anyone.
+    /// By whom the other side was found to be the right one: `authorities`, of a client those of
+    /// `client_ca`; `dane`. Empty: it may be anyone.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub verified: String,
+    /// Whose certificate a client showed that is verified: its first DNS name or mail address, else the
+    /// common name of its subject, else the subject.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub certificate: String,
 }
 
 impl From<&Facts> for Tls {
@@ -289,7 +294,11 @@ impl From<&Facts> for Tls {
         Self {
             version: facts.version.to_owned(),
             cipher: facts.cipher.clone(),
-            verified: String::new(),
+            verified: match facts.client_certificate {
+                Some(_) => "authorities".to_owned(),
+                None => String::new(),
+            },
+            certificate: facts.client_certificate.clone().unwrap_or_default(),
         }
     }
 }
@@ -716,7 +725,10 @@ impl Event {
     pub fn weight(&self) -> usize {
         let reply = |r: &Reply| r.enhanced.len() + r.text.len();
         let lane = |l: &Lane| l.source.len() + l.site.len() + l.provider.len() + l.ehlo_name.len();
-        let client = |c: &Client| c.client_helo.len() + c.client_user.len() + c.listener.len();
+        let client = |c: &Client| {
+            let certificate = c.client_tls.as_ref().map_or(0, |tls| tls.certificate.len());
+            c.client_helo.len() + c.client_user.len() + c.listener.len() + certificate
+        };
         let heap = match &self.kind {
             EventKind::Received(e) => size_of::<Received>() + e.message.heap() + client(&e.client),
             EventKind::Dsn(e) => {

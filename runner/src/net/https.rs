@@ -5,7 +5,6 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
@@ -14,9 +13,7 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HOST, USER_AGENT};
 use hyper_util::rt::TokioIo;
-use rustls::client::Resumption;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 use super::tls::{Client, Fault, Trust};
 
@@ -123,16 +120,9 @@ async fn exchange(
 ) -> Result<Response, Trouble> {
     let host = request.host;
     let tls = client.attempt(host, &Trust::Authorities);
-    let (config, name) = tls.map_err(Trouble::Tls)?.into_parts();
-    let mut config = (*config).clone();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    // A session that goes on shows no certificate, and what was right may have expired since.
-    config.resumption = Resumption::disabled();
+    let tls = tls.map_err(Trouble::Tls)?;
     let stream = connect(request).await?;
-    let handshake = TlsConnector::from(Arc::new(config)).connect(name, stream);
-    let stream = handshake
-        .await
-        .map_err(|e| Trouble::Tls(Fault::of_handshake(&e)))?;
+    let stream = tls.over(stream, "http/1.1").await.map_err(Trouble::Tls)?;
     let broken = |e: hyper::Error| Trouble::Other(format!("{host}: {}", words(&e)));
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(HEAD_BYTES_MAX)

@@ -178,11 +178,7 @@ impl Router {
         Ok(Routed {
             plan: Arc::new(plan),
             lmtp: route.lmtp,
-            // A password is not for whoever answers there.
-            tls: of_domain.max(route.tls.or(match &route.auth {
-                Some(auth) if !auth.without_tls => Some(Level::Verified),
-                _ => None,
-            })),
+            tls: of_domain.max(route.level()),
             login: route.auth.as_ref().map(|_| route.domain.to_string().into()),
             sts: None,
             sts_fault: None,

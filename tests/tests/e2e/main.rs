@@ -26,6 +26,7 @@ mod mail;
 mod mta_sts;
 mod operate;
 mod power;
+mod probe;
 mod receivers;
 mod refusals;
 mod spf;
@@ -232,6 +233,14 @@ fn main() -> ExitCode {
         power: {
             at_every_record_boundary,
         }
+        probe: {
+            tls_from_the_first_byte,
+            a_route_by_lmtp,
+            sources_and_streams_that_ask_for_tls,
+            domains_that_lead_nowhere,
+            a_password_stays_here_without_tls,
+            a_stolen_certificate,
+        }
         receivers: {
             smtp_sink_in_its_moods,
             smtp_sink_without_esmtp,
@@ -280,6 +289,7 @@ fn main() -> ExitCode {
             no_mail_in_plaintext_where_tls_is_required,
             handshakes_that_come_to_nothing,
             certificates_of_clients,
+            events_name_the_certificates_of_clients,
             certificates_that_are_no_good,
         }
         tls_out: {

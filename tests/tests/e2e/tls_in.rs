@@ -401,9 +401,6 @@ pub(crate) fn handshakes_that_come_to_nothing() {
 }
 
 pub(crate) fn certificates_of_clients() {
-    if !need(&["openssl"]) {
-        return;
-    }
     let dir = scratch();
     let clients = Authority::new();
     let w = world(&format!(
@@ -415,7 +412,15 @@ pub(crate) fn certificates_of_clients() {
     for certificate in [None, Some(&known)] {
         let mut client =
             Client::hello(w.server.address).start_tls(w.authority.client(certificate), "one.test");
-        client.submit("<a@sender.test>", &["<b@dest.test>"], &small("certified"));
+        let id = client.submit("<a@sender.test>", &["<b@dest.test>"], &small("certified"));
+        let received = w
+            .server
+            .wait_event("received", |e| e["message"] == id.as_str());
+        let tls = &received["client_tls"];
+        let of_whom = (tls["verified"].as_str(), tls["certificate"].as_str());
+        let shown = (Some("authorities"), Some("client.test"));
+        let expected = certificate.map_or((None, None), |_| shown);
+        assert_eq!(of_whom, expected, "{received:#}");
     }
     w.receiver.wait(2);
     let mut client = Client::hello(w.server.address);
@@ -431,6 +436,66 @@ pub(crate) fn certificates_of_clients() {
             .is_some_and(|c| c.contains("no certificate authority that is trusted")),
         "{refused:#}"
     );
+}
+
+pub(crate) fn events_name_the_certificates_of_clients() {
+    if !need(&["swaks", "openssl"]) {
+        return;
+    }
+    let dir = scratch();
+    let clients = Authority::new();
+    let ca = clients.write(dir.path()).display().to_string();
+    let w = world(&format!("client_ca = \"{ca}\""));
+    let (chain, key) = clients.issue(&["app.test"]).write(dir.path(), "app");
+    let (chain, key) = (chain.display().to_string(), key.display().to_string());
+    let shows = ["--tls-cert", &chain, "--tls-key", &key];
+    for (shows, whose) in [(&shows[..], Some("app.test")), (&[], None)] {
+        let before = w.server.events_of("received").len();
+        let at = w.server.address.to_string();
+        content(Command::new("swaks").args(shows).args([
+            "--from",
+            "a@sender.test",
+            "--to",
+            "b@dest.test",
+            "--server",
+            &at,
+            "-tls",
+            "--helo",
+            "client.test",
+        ]));
+        let event = w.server.wait_events("received", before + 1, |_| true);
+        let certificate = event[before]["client_tls"]["certificate"].as_str();
+        assert_eq!(certificate, whose, "{:#}", event[before]);
+    }
+    // A session that goes on is still the same client's; a refusal names it, too.
+    let port = w.server.address.port();
+    let file = dir.path().join("session").display().to_string();
+    for (more, resumed) in [("-sess_out", false), ("-sess_in", true)] {
+        let before = w.server.events_of("refused").len();
+        let shows = [
+            "-starttls",
+            "smtp",
+            "-tls1_2",
+            "-cert",
+            &chain,
+            "-key",
+            &key,
+        ];
+        let words = [&shows[..], &["-cert_chain", &chain, more, &file]].concat();
+        let said = s_client(
+            port,
+            &words,
+            "EHLO client.test\nMAIL FROM:<a@sender.test> HOLDUNTIL=2200-01-01T00:00:00Z\nQUIT\n",
+        );
+        assert_eq!(said.contains("Reused, TLSv1.2"), resumed, "{said}");
+        let event = w.server.wait_events("refused", before + 1, |_| true);
+        let tls = &event[before]["client_tls"];
+        assert_eq!(
+            tls["certificate"], "app.test",
+            "{said}\n{:#}",
+            event[before]
+        );
+    }
 }
 
 fn check(dir: &Path, config: &str) -> Output {

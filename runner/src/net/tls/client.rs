@@ -99,8 +99,8 @@ impl fmt::Debug for Client {
 
 /// A handshake that can begin.
 pub struct Attempt {
-    config: Arc<ClientConfig>,
-    name: ServerName<'static>,
+    pub(super) config: Arc<ClientConfig>,
+    pub(super) name: ServerName<'static>,
 }
 
 /// The cryptography of all legs.
@@ -230,7 +230,7 @@ impl Client {
     }
 }
 
-fn config(
+pub(super) fn config(
     provider: &Arc<CryptoProvider>,
     verifier: Arc<dyn ServerCertVerifier>,
     sessions: usize,
@@ -246,11 +246,6 @@ fn config(
 }
 
 impl Attempt {
-    /// What it takes, for a connection that isn't one of a ring.
-    pub(in crate::net) fn into_parts(self) -> (Arc<ClientConfig>, ServerName<'static>) {
-        (self.config, self.name)
-    }
-
     pub(super) fn begin(self) -> Result<ClientConnection, Fault> {
         ClientConnection::new(self.config, self.name).map_err(|e| Fault::of(&e))
     }

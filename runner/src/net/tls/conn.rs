@@ -58,6 +58,9 @@ pub struct Facts {
     pub server_name: Option<String>,
     /// A session went on that an earlier handshake had begun.
     pub resumed: bool,
+    /// A server's: the client showed a certificate, which one of the authorities of `client_ca` signed,
+    /// of [this name](leaf::name).
+    pub client_certificate: Option<String>,
 }
 
 /// How many bytes came, and the buffer with them.

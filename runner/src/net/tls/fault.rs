@@ -45,7 +45,7 @@ impl Fault {
     }
 
     /// Why a handshake failed.
-    pub(in crate::net) fn of_handshake(error: &io::Error) -> Self {
+    pub(super) fn of_handshake(error: &io::Error) -> Self {
         let inner = error.get_ref().and_then(|e| e.downcast_ref());
         inner.map_or_else(|| Self::broken(error), Self::of)
     }

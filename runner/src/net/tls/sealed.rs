@@ -8,6 +8,7 @@ use rustls::{Connection, HandshakeKind, ProtocolVersion};
 use super::client::Attempt;
 use super::conn::Facts;
 use super::fault::Fault;
+use super::leaf;
 use super::server::Server;
 
 /// What a record takes besides its plaintext, at most (RFC 8446 5.2).
@@ -176,6 +177,14 @@ impl Sealed {
                 Connection::Client(_) => None,
             },
             resumed: rustls.handshake_kind() == Some(HandshakeKind::Resumed),
+            client_certificate: match rustls {
+                // What the verifier didn't take has ended the handshake.
+                Connection::Server(server) => {
+                    let chain = server.peer_certificates().unwrap_or_default();
+                    chain.first().map(|der| leaf::name(der))
+                }
+                Connection::Client(_) => None,
+            },
         }
     }
 }
