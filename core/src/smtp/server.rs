@@ -67,7 +67,7 @@ pub use event::{Event, Greeting, Input, Misuse, Output};
 pub use options::{BadName, EarlyTalker, Limits, Offer, Options, Timeouts};
 
 use crate::smtp::data::{BdatReader, Findings, Unstuffer};
-use crate::smtp::extension::Capabilities;
+use crate::smtp::extension::{AuthMechanisms, Capabilities};
 use crate::time::Instant;
 use answer::Answer;
 use core::borrow::Borrow;
@@ -136,6 +136,8 @@ pub struct Session<O = Options> {
     send_now: bool,
     greeting: Option<Greeting>,
     tls: bool,
+    /// Nothing of TLS that a login could be bound to.
+    unbound: bool,
     authenticated: bool,
     transaction: Option<Transaction>,
     /// MAIL or BDAT failed; what the client had pipelined behind it fails innocently.
@@ -245,6 +247,7 @@ impl<O: Borrow<Options>> Session<O> {
             send_now: false,
             greeting: None,
             tls: false,
+            unbound: false,
             authenticated: false,
             transaction: None,
             aftermath: false,
@@ -336,8 +339,21 @@ impl<O: Borrow<Options>> Session<O> {
             future_release: offer.future_release,
             rcpt_max: offer.rcpt_max.then_some(limits.recipients),
             mail_max: (offer.mail_max && limits.transactions > 0).then_some(limits.transactions),
-            auth: options.mechanisms(self.tls),
+            auth: self.mechanisms(),
         }
+    }
+
+    /// There is nothing of TLS that the client could bind a login to, as of TLS 1.2 without
+    /// tls-unique: SCRAM-SHA-256-PLUS is not offered. To be said before the handshake is told of.
+    pub fn cannot_bind(&mut self) {
+        self.unbound = true;
+    }
+
+    /// The mechanisms that are offered now.
+    fn mechanisms(&self) -> AuthMechanisms {
+        let mut offered = self.options().mechanisms(self.tls);
+        offered.scram_sha_256_plus &= !self.unbound;
+        offered
     }
 
     /// The settings.

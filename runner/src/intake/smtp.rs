@@ -30,7 +30,7 @@ use crate::control::MessageId;
 use crate::events::{self, Client, Refused};
 use crate::login::Loaded;
 use crate::net::tcp::{Listener as Socket, Stream};
-use crate::net::tls::{self, Conn, Fault, Receive};
+use crate::net::tls::{self, Conn, Facts, Fault, Receive};
 use crate::net::{clock, ring};
 use crate::queue::Queue;
 use crate::shard::Shard;
@@ -469,6 +469,9 @@ impl Visitor {
             Ok(Ok(())) => {
                 self.origin.tls = self.stream.facts().cloned();
                 self.origin.with.tls = true;
+                if !self.stream.facts().is_some_and(Facts::has_exporter) {
+                    self.machine.cannot_bind();
+                }
                 self.answer(Input::TlsEstablished);
                 return true;
             }

@@ -357,6 +357,11 @@ impl Link {
             }
         };
         self.receiving = None;
+        if let Err(error) = &result
+            && self.fault.is_none()
+        {
+            self.fault = Fault::told(error).map(Box::new);
+        }
         self.ended = !matches!(result, Ok(n) if n > 0);
         self.heard = buf;
         self.taken = 0;

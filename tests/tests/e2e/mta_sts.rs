@@ -419,7 +419,7 @@ pub(crate) fn policies_that_cannot_be_fetched() {
     );
     // The domain hears of it in its report.
     let report = eventually(10, || {
-        let out = server.courser(&["tls", "report", "silent.test"]);
+        let out = server.courser(&["tls", "report", "--domain", "silent.test"]);
         serde_json::from_slice::<Value>(&out.stdout).ok()
     });
     let policy = &report.expect("a report")["policies"][0];

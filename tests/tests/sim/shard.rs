@@ -338,6 +338,7 @@ impl World {
                                 tls: None,
                                 login: None,
                                 sts: None,
+                                sts_fault: None,
                                 implicit_tls: false,
                             };
                             self.say(|| format!("{domain} goes to {:?}", routed.plan.mx_names));

@@ -360,7 +360,7 @@ impl<O: Borrow<Options>> Session<O> {
             Some(answer::IN_TRANSACTION)
         } else if options.auth_needs_tls && !self.tls {
             Some(answer::AUTH_NEEDS_TLS)
-        } else if !options.mechanisms(self.tls).has(mechanism) {
+        } else if !self.mechanisms().has(mechanism) {
             Some(answer::MECHANISM_UNKNOWN)
         } else {
             None

@@ -63,6 +63,14 @@ pub struct Facts {
     pub client_certificate: Option<String>,
 }
 
+impl Facts {
+    /// Whether a login can be bound to tls-exporter. In TLS 1.2 that would take an extension that not
+    /// all have (RFC 9266 4.2).
+    pub fn has_exporter(&self) -> bool {
+        self.version == "TLSv1.3"
+    }
+}
+
 /// How many bytes came, and the buffer with them.
 type Received = (io::Result<usize>, Vec<u8>);
 
@@ -122,8 +130,7 @@ impl Conn {
         if !tls.end_point.is_empty() {
             channel = channel.with_server_end_point(&tls.end_point);
         }
-        // In TLS 1.2 it would take an extension that not all have (RFC 9266 4.2).
-        if tls.facts.version == "TLSv1.3"
+        if tls.facts.has_exporter()
             && let Some(material) = tls.sealed.borrow().export(b"EXPORTER-Channel-Binding")
         {
             channel = channel.with_exporter(material);

@@ -46,8 +46,13 @@ impl Fault {
 
     /// Why a handshake failed.
     pub(super) fn of_handshake(error: &io::Error) -> Self {
+        Self::told(error).unwrap_or_else(|| Self::broken(error))
+    }
+
+    /// What TLS says of an error of a connection; `None`: the error is not its.
+    pub fn told(error: &io::Error) -> Option<Self> {
         let inner = error.get_ref().and_then(|e| e.downcast_ref());
-        inner.map_or_else(|| Self::broken(error), Self::of)
+        inner.map(Self::of)
     }
 
     pub(super) fn broken(error: &io::Error) -> Self {
