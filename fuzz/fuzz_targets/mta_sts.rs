@@ -2,10 +2,13 @@
 //! a policy allows what its patterns say; and deciding what to do with it ends.
 #![no_main]
 
+use std::sync::Arc;
+
 use courser_core::dns::{Failure, Outcome, Records};
 use courser_core::route::mta_sts::{
     Decision, Known, Mode, Policy, Record, published, read_response,
 };
+use courser_core::route::tlsrpt::ResultType;
 use courser_core::time::Wall;
 use libfuzzer_sys::fuzz_target;
 
@@ -41,6 +44,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let Some(policy) = policy(text) else { return };
     let mut known = Known::default();
+    let fault = Arc::new((ResultType::StsPolicyFetchError, String::new()));
     let mut now = Wall::from_unix(1_800_000_000);
     for step in steps {
         let (says, works) = (step & 7, step & 8 == 0);
@@ -61,12 +65,12 @@ fuzz_target!(|bytes: &[u8]| {
                 assert_eq!(published(&dns).record().map(|r| r.id), Some(id.clone()));
                 match works {
                     true => known.fetched(policy.clone(), Some(id), now),
-                    false => known.failed(Some(id), now),
+                    false => known.failed(Some(id), fault.clone(), now),
                 }
             }
             Decision::Use { refresh: true, .. } => match works {
                 true => known.fetched(policy.clone(), None, now),
-                false => known.failed(None, now),
+                false => known.failed(None, fault.clone(), now),
             },
             _ => {}
         }

@@ -526,7 +526,7 @@ impl<'a> Prober<'a> {
         };
         let mut stream = Conn::new(stream);
         // With anyone, so that what is wrong with a certificate can be said; judged below.
-        let (mut attempt, proof) = match self.client.attempt_with_proof(&host.name) {
+        let (mut attempt, proof) = match self.client.attempt_with_proof(&host.name, trust) {
             Ok((attempt, proof)) => (Some(attempt), proof),
             Err(_) => (None, Proof::default()),
         };

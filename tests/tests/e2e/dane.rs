@@ -9,10 +9,11 @@ use courser_tests::dnssec::{NEEDS, Unbound, Zone};
 use courser_tests::need::need;
 use courser_tests::net::free_port_on;
 use courser_tests::receiver::{Answer, EXTENSIONS, Receiver};
-use courser_tests::server::{Server, scratch};
+use courser_tests::server::{Server, run, scratch};
 use courser_tests::tls::{Authority, Issued, Valid};
 use rustls::ALL_VERSIONS;
 use rustls::version::{TLS12, TLS13};
+use serde_json::Value;
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
@@ -284,6 +285,17 @@ pub(crate) fn by_what_dnssec_says() {
                     );
                     assert!(event.to_string().contains(words), "{what}");
                 }
+            }
+        }
+        // A probe finds the same, without mail.
+        if trusted {
+            for name in ["alias", "version1", "version12", "leafkey"] {
+                let config = server.config().display().to_string();
+                let domain = format!("{name}.test");
+                let out = run(&["tls", "probe", &domain, "--config", &config, "--json"]);
+                let said: Value = serde_json::from_slice(&out.stdout).expect("JSON");
+                assert_eq!(said["hosts"][0]["dane"], "valid", "{name}: {said:#}");
+                assert!(out.status.success(), "{name}: {said:#}");
             }
         }
         let strict = ["wrong", "notls", "anchorname", "bogus"];

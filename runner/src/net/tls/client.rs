@@ -70,6 +70,15 @@ impl Dane {
 }
 
 impl Trust {
+    /// The name that `host` is asked for: where its TLSA records are, there is its certificate
+    /// (RFC 7672 8.1).
+    pub(super) fn asks_for<'a>(&'a self, host: &'a str) -> &'a str {
+        match self {
+            Self::Dane(dane) => dane.names.first().map_or(host, Name::as_str),
+            _ => host,
+        }
+    }
+
     /// By whom the peer is verified, for events.
     pub const fn word(&self) -> &'static str {
         match self {
@@ -156,11 +165,7 @@ impl Client {
     /// # Errors
     /// When it can't begin: no authority is trusted here, or `host` can be in no certificate.
     pub fn attempt(&self, host: &str, trust: &Trust) -> Result<Attempt, Fault> {
-        let host = match trust {
-            // Where the records are, there is the certificate (RFC 7672 8.1).
-            Trust::Dane(dane) => dane.names.first().map_or(host, Name::as_str),
-            _ => host,
-        };
+        let host = trust.asks_for(host);
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let host = host.strip_prefix("IPv6:").unwrap_or(host);
         let name = ServerName::try_from(host.trim_end_matches('.').to_owned());
@@ -260,6 +265,40 @@ fn public_key<'a>(
     Ok(SubjectPublicKeyInfoDer::from(leaf.public_key))
 }
 
+/// Whether the peer has the key of the certificate that it shows.
+pub(super) fn by_key_tls12(
+    message: &[u8],
+    leaf: &CertificateDer<'_>,
+    signature: &DigitallySignedStruct,
+    known: &WebPkiSupportedAlgorithms,
+) -> Result<HandshakeSignatureValid, rustls::Error> {
+    let mut known = known.mapping.iter();
+    let (_, algorithms) = known
+        .find(|(scheme, _)| *scheme == signature.scheme)
+        .ok_or(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme)?;
+    let key = public_key(leaf)?;
+    let key = RawPublicKeyEntity::try_from(&key).map_err(|_| CertificateError::BadEncoding)?;
+    // One scheme of TLS 1.2 stands for several curves.
+    let right = algorithms.iter().any(|algorithm| {
+        let done = key.verify_signature(*algorithm, message, signature.signature());
+        done.is_ok()
+    });
+    match right {
+        true => Ok(HandshakeSignatureValid::assertion()),
+        false => Err(CertificateError::BadSignature.into()),
+    }
+}
+
+/// The same in TLS 1.3.
+pub(super) fn by_key_tls13(
+    message: &[u8],
+    leaf: &CertificateDer<'_>,
+    signature: &DigitallySignedStruct,
+    known: &WebPkiSupportedAlgorithms,
+) -> Result<HandshakeSignatureValid, rustls::Error> {
+    verify_tls13_signature_with_raw_key(message, &public_key(leaf)?, signature, known)
+}
+
 /// Takes the certificates that DNSSEC says.
 #[derive(Debug)]
 struct ByDane {
@@ -299,21 +338,7 @@ impl ServerCertVerifier for ByDane {
         leaf: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let mut algorithms = self.algorithms.mapping.iter();
-        let (_, algorithms) = algorithms
-            .find(|(scheme, _)| *scheme == signature.scheme)
-            .ok_or(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme)?;
-        let key = public_key(leaf)?;
-        let key = RawPublicKeyEntity::try_from(&key).map_err(|_| CertificateError::BadEncoding)?;
-        // One scheme of TLS 1.2 stands for several curves.
-        let right = algorithms.iter().any(|algorithm| {
-            let done = key.verify_signature(*algorithm, message, signature.signature());
-            done.is_ok()
-        });
-        match right {
-            true => Ok(HandshakeSignatureValid::assertion()),
-            false => Err(CertificateError::BadSignature.into()),
-        }
+        by_key_tls12(message, leaf, signature, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -322,8 +347,7 @@ impl ServerCertVerifier for ByDane {
         leaf: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let key = public_key(leaf)?;
-        verify_tls13_signature_with_raw_key(message, &key, signature, &self.algorithms)
+        by_key_tls13(message, leaf, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

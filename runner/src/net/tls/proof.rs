@@ -7,11 +7,11 @@ use std::sync::{Arc, OnceLock};
 
 use courser_core::route::tlsrpt::ResultType;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, SignatureScheme};
 
-use super::client::{Attempt, Client, Trust, config, provider};
+use super::client::{Attempt, Client, Trust, by_key_tls12, by_key_tls13, config, provider};
 use super::fault::Fault;
 
 /// What a handshake showed about the peer's key, once it is over.
@@ -38,18 +38,18 @@ impl Proof {
 }
 
 impl Client {
-    /// As [`attempt`](Self::attempt) with [`Trust::Anyone`], and what it shows about the peer's key.
-    /// No earlier session goes on.
+    /// As [`attempt`](Self::attempt) with [`Trust::Anyone`], for the name that `trust` would ask for,
+    /// and what it shows about the peer's key. No earlier session goes on.
     ///
     /// # Errors
     /// When it can't begin.
-    pub fn attempt_with_proof(&self, host: &str) -> Result<(Attempt, Proof), Fault> {
+    pub fn attempt_with_proof(&self, host: &str, trust: &Trust) -> Result<(Attempt, Proof), Fault> {
         let (provider, proof) = (provider(), Proof::default());
         let verifier = Arc::new(Witness {
             algorithms: provider.signature_verification_algorithms,
             proof: proof.clone(),
         });
-        let mut attempt = self.attempt(host, &Trust::Anyone)?;
+        let mut attempt = self.attempt(trust.asks_for(host), &Trust::Anyone)?;
         attempt.config = config(&provider, verifier, 1);
         Ok((attempt, proof))
     }
@@ -95,7 +95,7 @@ impl ServerCertVerifier for Witness {
         leaf: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let verified = verify_tls12_signature(message, leaf, signature, &self.algorithms);
+        let verified = by_key_tls12(message, leaf, signature, &self.algorithms);
         self.note(verified);
         Ok(HandshakeSignatureValid::assertion())
     }
@@ -106,7 +106,7 @@ impl ServerCertVerifier for Witness {
         leaf: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let verified = verify_tls13_signature(message, leaf, signature, &self.algorithms);
+        let verified = by_key_tls13(message, leaf, signature, &self.algorithms);
         self.note(verified);
         Ok(HandshakeSignatureValid::assertion())
     }
