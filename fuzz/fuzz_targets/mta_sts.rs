@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use courser_core::dns::{Failure, Outcome, Records};
 use courser_core::route::mta_sts::{
-    Decision, Known, Mode, Policy, Record, published, read_response,
+    Decision, FetchFault, Known, Mode, Policy, Record, published, read_response,
 };
 use courser_core::route::tlsrpt::ResultType;
 use courser_core::time::Wall;
@@ -44,7 +44,10 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let Some(policy) = policy(text) else { return };
     let mut known = Known::default();
-    let fault = Arc::new((ResultType::StsPolicyFetchError, String::new()));
+    let fault = Arc::new(FetchFault {
+        result: ResultType::StsPolicyFetchError,
+        text: String::new(),
+    });
     let mut now = Wall::from_unix(1_800_000_000);
     for step in steps {
         let (says, works) = (step & 7, step & 8 == 0);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use courser_core::dns::Name;
-use courser_core::route::mta_sts::Policy;
+use courser_core::route::mta_sts::{FetchFault, Policy};
 use courser_core::route::tls::{Demand, Level};
 use courser_core::route::{Plan, PlanHost, RouteError, dane};
 use courser_core::smtp::client::{self, Cause, EhloName, Event, Options, State, TlsMode};
@@ -29,7 +29,7 @@ use crate::net::tls::{Client, Conn, Fault, Leaf, Proof, Trust};
 use crate::queue::providers::Providers;
 use crate::route::Router;
 use crate::route::dns::Dns;
-use crate::route::mta_sts::fetch::{self, FetchError};
+use crate::route::mta_sts::fetch;
 use crate::route::mta_sts::{Policies, store::Store};
 
 /// What one host showed.
@@ -229,7 +229,7 @@ impl Outcome {
 }
 
 impl Sts {
-    fn of(fetched: Result<Policy, FetchError>) -> Self {
+    fn of(fetched: Result<Policy, FetchFault>) -> Self {
         match fetched {
             Ok(policy) => Self {
                 mode: policy.mode.to_string(),

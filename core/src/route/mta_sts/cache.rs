@@ -217,8 +217,10 @@ mod tests {
     }
 
     fn fault() -> Arc<FetchFault> {
-        let result = crate::route::tlsrpt::ResultType::StsPolicyFetchError;
-        Arc::new((result, "it answers 404".into()))
+        Arc::new(FetchFault {
+            result: crate::route::tlsrpt::ResultType::StsPolicyFetchError,
+            text: "it answers 404".into(),
+        })
     }
 
     fn policy(patterns: usize) -> Policy {

@@ -23,18 +23,19 @@
 //! - A policy holds for five minutes at least: it would have to be fetched for each delivery
 //!   otherwise.
 
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::fmt;
+
 use crate::dns::Outcome;
 use crate::limits::{
     MTA_STS_MAX_AGE_S_MAX, MTA_STS_REFRESH_S, MTA_STS_RETRY_S_MAX, MTA_STS_RETRY_S_MIN,
 };
+use crate::route::tlsrpt::ResultType;
 use crate::time::Wall;
-
-use alloc::string::String;
-use alloc::sync::Arc;
 
 use super::policy::Policy;
 use super::record::{PolicyId, published};
-use crate::route::tlsrpt::ResultType;
 
 /// A policy that was fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,8 +69,22 @@ impl Cached {
     }
 }
 
-/// Why a policy can't be had: what reports call it (RFC 8460 4.3.2.2), and in words.
-pub type FetchFault = (ResultType, String);
+/// Why a policy can't be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchFault {
+    /// What reports call it (RFC 8460 4.3.2.2).
+    pub result: ResultType,
+    /// In words.
+    pub text: String,
+}
+
+impl fmt::Display for FetchFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl core::error::Error for FetchFault {}
 
 /// Fetches that failed, since the last one that didn't.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -219,7 +234,10 @@ mod tests {
     }
 
     fn fault() -> Arc<FetchFault> {
-        Arc::new((ResultType::StsPolicyFetchError, "it answers 404".into()))
+        Arc::new(FetchFault {
+            result: ResultType::StsPolicyFetchError,
+            text: "it answers 404".into(),
+        })
     }
 
     fn policy(max_age_s: u32) -> Policy {

@@ -67,7 +67,8 @@ impl Session {
             }
             Sts::Unfetched(why) => {
                 let unknown = AppliedPolicy::new(PolicyType::Sts, domain);
-                return (unknown, failed.or(Some(fault(why))));
+                let why = self.failure(why.result.clone(), &why.text);
+                return (unknown, failed.or(Some(why)));
             }
         };
         let tested = (policy.mode == Mode::Testing).then(|| match policy.allows(&self.host) {
@@ -155,7 +156,10 @@ mod tests {
         let enforce = policy("enforce", "mx.example.net");
         let testing = policy("testing", "mx.example.net");
         let elsewhere = policy("testing", "mx.example.org");
-        let unfetched = (ResultType::StsPolicyFetchError, "it answers 404".into());
+        let unfetched = FetchFault {
+            result: ResultType::StsPolicyFetchError,
+            text: "it answers 404".into(),
+        };
         let lost = Sts::Unfetched(&unfetched);
         let cases = [
             (&good, Sts::Without, "no-policy-found", ""),

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::convert::Infallible;
-use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,45 +32,21 @@ const LOOK_MIN: Duration = Duration::from_secs(1);
 /// Bytes more than a policy may have: enough to see that it is too long.
 const BODY_BYTES_MAX: usize = MTA_STS_POLICY_BYTES_MAX + 1;
 
-/// Why there is no policy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FetchError {
-    /// What it is for reports (RFC 8460 4.3.2.2).
-    pub result: ResultType,
-    /// In words.
-    pub text: String,
-}
-
-impl fmt::Display for FetchError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-impl std::error::Error for FetchError {}
-
-impl FetchError {
-    fn other(text: String) -> Self {
-        Self {
-            result: ResultType::StsPolicyFetchError,
-            text,
-        }
-    }
-
-    pub(super) fn late(limit: Duration) -> Self {
-        Self::other(format!("it takes longer than {} s", limit.as_secs()))
+fn other(text: String) -> FetchFault {
+    FetchFault {
+        result: ResultType::StsPolicyFetchError,
+        text,
     }
 }
 
-impl From<FetchError> for FetchFault {
-    fn from(error: FetchError) -> Self {
-        (error.result, error.text)
-    }
+pub(super) fn late(limit: Duration) -> FetchFault {
+    other(format!("it takes longer than {} s", limit.as_secs()))
 }
 
-impl From<https::Trouble> for FetchError {
+impl From<https::Trouble> for FetchFault {
     fn from(trouble: https::Trouble) -> Self {
         match trouble {
-            https::Trouble::Other(text) => Self::other(text),
+            https::Trouble::Other(text) => other(text),
             https::Trouble::Tls(fault) => Self {
                 result: ResultType::StsWebpkiInvalid,
                 text: format!("the policy's server: {fault}"),
@@ -102,7 +77,7 @@ pub async fn alone(
     router: &Router,
     policies: &Policies,
     mut wanted: mpsc::Receiver<Job>,
-    last: &RefCell<Option<Result<Policy, FetchError>>>,
+    last: &RefCell<Option<Result<Policy, FetchFault>>>,
 ) -> Infallible {
     while let Some(job) = wanted.recv().await {
         let host = policy_host(&job.domain);
@@ -112,16 +87,16 @@ pub async fn alone(
                 Ok(name) => router.addresses(&name).await,
                 Err(error) => Err(error),
             };
-            let addresses = addresses.map_err(FetchError::other)?;
+            let addresses = addresses.map_err(other)?;
             get(client, &host, &addresses, https::PORT, FETCH_MAX).await
         };
         let done = tokio::time::timeout(FETCH_MAX, asking).await;
-        let done = done.unwrap_or_else(|_| Err(FetchError::late(FETCH_MAX)));
+        let done = done.unwrap_or_else(|_| Err(late(FETCH_MAX)));
         let now = clock::wall();
         match done.clone() {
             Ok(policy) => drop(policies.fetched(&job.domain, policy, job.id.clone(), now)),
             Err(error) => {
-                drop(policies.failed(&job.domain, job.id.clone(), error.into(), now));
+                drop(policies.failed(&job.domain, job.id.clone(), error, now));
             }
         }
         last.replace(Some(done));
@@ -167,7 +142,7 @@ async fn keep_fresh(shared: Arc<Shared>) {
 async fn fetch(shared: &Shared, job: Job) {
     let (domain, id) = (job.domain.clone(), job.id.clone());
     let asking = tokio::time::timeout(FETCH_MAX, ask(shared, &domain)).await;
-    let done = asking.unwrap_or_else(|_| Err(FetchError::late(FETCH_MAX)));
+    let done = asking.unwrap_or_else(|_| Err(late(FETCH_MAX)));
     let (now, policies) = (clock::wall(), &shared.policies);
     let before = policies.in_force(&domain, now);
     match done {
@@ -183,7 +158,7 @@ async fn fetch(shared: &Shared, job: Job) {
             forget(policies, forgotten).await;
         }
         Err(error) => {
-            let forgotten = policies.failed(&domain, id, error.clone().into(), now);
+            let forgotten = policies.failed(&domain, id, error.clone(), now);
             drop(job);
             let event = TlsPolicy {
                 domain: domain.to_string(),
@@ -200,25 +175,25 @@ async fn fetch(shared: &Shared, job: Job) {
 }
 
 /// The policy that the domain's web server has.
-async fn ask(shared: &Shared, domain: &Name) -> Result<Policy, FetchError> {
+async fn ask(shared: &Shared, domain: &Name) -> Result<Policy, FetchFault> {
     let host = policy_host(domain);
-    let addresses = shared.addresses(&host).await.map_err(FetchError::other)?;
+    let addresses = shared.addresses(&host).await.map_err(other)?;
     get(&shared.tls(), &host, &addresses, https::PORT, FETCH_MAX).await
 }
 
 /// The same for who has no server around it.
 ///
 /// # Errors
-/// [`FetchError`].
+/// [`FetchFault`].
 pub async fn policy_of(
     client: &crate::net::tls::Client,
     router: &crate::route::Router,
     domain: &Name,
     limit: Duration,
-) -> Result<Policy, FetchError> {
+) -> Result<Policy, FetchFault> {
     let host = policy_host(domain);
-    let name = Name::parse(&host).map_err(|e| FetchError::other(e.to_string()))?;
-    let addresses = router.addresses(&name).await.map_err(FetchError::other)?;
+    let name = Name::parse(&host).map_err(|e| other(e.to_string()))?;
+    let addresses = router.addresses(&name).await.map_err(other)?;
     get(client, &host, &addresses, https::PORT, limit).await
 }
 
@@ -229,7 +204,7 @@ async fn get(
     addresses: &[IpAddr],
     port: u16,
     limit: Duration,
-) -> Result<Policy, FetchError> {
+) -> Result<Policy, FetchFault> {
     let request = https::Request {
         host,
         addresses,
@@ -241,7 +216,7 @@ async fn get(
     };
     let response = https::get(client, &request).await?;
     let content_type = response.content_type.as_deref();
-    read_response(response.status, content_type, &response.body).map_err(|error| FetchError {
+    read_response(response.status, content_type, &response.body).map_err(|error| FetchFault {
         result: (&error).into(),
         text: error.to_string(),
     })

@@ -10,7 +10,7 @@ use courser_core::route::mta_sts::{Cache, Cached, Decision, FetchFault, Policy, 
 use courser_core::time::Wall;
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::fetch::FetchError;
+use super::fetch;
 use super::store::Store;
 use crate::net::clock;
 
@@ -114,7 +114,7 @@ impl Policies {
         // The fetch goes on without us, and may bring one.
         let again = failed.or(late.then(|| now.plus_s(MTA_STS_RETRY_S_MIN.into())));
         let fault = known.failure.as_ref().map(|failure| failure.fault.clone());
-        let late = late.then(|| Arc::new(FetchError::late(self.wait_max).into()));
+        let late = late.then(|| Arc::new(fetch::late(self.wait_max)));
         Asked {
             cached: known.in_force(now).cloned(),
             again,
@@ -283,7 +283,7 @@ mod tests {
                     )
                 }
                 None => {
-                    let fault = FetchError::late(FETCH_MAX).into();
+                    let fault = fetch::late(FETCH_MAX);
                     let id = job.id.clone();
                     drop(self.policies.failed(&job.domain, id, fault, now));
                 }

@@ -66,7 +66,7 @@ impl Web {
         &self,
         address: std::net::SocketAddr,
         limit: Duration,
-    ) -> Result<Policy, FetchError> {
+    ) -> Result<Policy, FetchFault> {
         get(&self.client, HOST, &[address.ip()], address.port(), limit).await
     }
 }
@@ -276,7 +276,7 @@ async fn whose_certificates_are_right() {
 async fn servers_that_take_too_long() {
     let dir = tempfile::tempdir().unwrap();
     let web = Web::new(dir.path());
-    let late = |done: Result<Policy, FetchError>| {
+    let late = |done: Result<Policy, FetchFault>| {
         let error = done.unwrap_err();
         assert_eq!(error.result.as_str(), "sts-policy-fetch-error");
         assert_eq!(error.text, "mta-sts.example.net takes longer than 1 s");
