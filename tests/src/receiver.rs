@@ -75,9 +75,9 @@ pub struct Mail {
     pub resumed: bool,
     /// The EHLO name of the client.
     pub hello: String,
-    /// When its last byte was there.
+    /// When it was taken, just before the answer that says so: whether that arrives can't be known.
     pub at: Instant,
-    /// The how many-th session brought it.
+    /// The how many-th session brought it, in the order of their connections.
     pub session: usize,
 }
 
@@ -218,8 +218,8 @@ impl Receiver {
                 }
                 let Ok(stream) = stream else { continue };
                 let session = accepting.clone();
+                let number = session.sessions.fetch_add(1, Ordering::AcqRel);
                 std::thread::spawn(move || {
-                    let number = session.sessions.fetch_add(1, Ordering::AcqRel);
                     let now = session.open.fetch_add(1, Ordering::AcqRel) + 1;
                     session.most.fetch_max(now, Ordering::AcqRel);
                     let _ = talk(&session, stream, number);
@@ -295,6 +295,19 @@ impl Receiver {
         self.shared.sessions.load(Ordering::Acquire)
     }
 
+    /// Sessions so far, among them all whose connection was made before this is called, and one of
+    /// its own.
+    ///
+    /// # Panics
+    /// When it can't be connected to, or says nothing.
+    pub fn sessions_by_now(&self) -> usize {
+        let stream = TcpStream::connect(self.address).expect("a receiver that listens");
+        let mut greeting = String::new();
+        let read = BufReader::new(stream).read_line(&mut greeting);
+        assert!(read.is_ok_and(|n| n > 0), "no greeting");
+        self.sessions()
+    }
+
     /// Sessions open now.
     pub fn open(&self) -> usize {
         self.shared.open.load(Ordering::Acquire)
@@ -339,6 +352,16 @@ struct Talk<'a> {
 
 impl Talk<'_> {
     fn answer(&mut self, line: &str, usual: &str) -> io::Result<Then> {
+        self.answer_after(line, usual, &mut || ())
+    }
+
+    /// Does `first` before it answers that something is taken.
+    fn answer_after(
+        &mut self,
+        line: &str,
+        usual: &str,
+        first: &mut dyn FnMut(),
+    ) -> io::Result<Then> {
         let mut answer = (self.shared.answer)(line);
         loop {
             let reply = match answer {
@@ -362,12 +385,13 @@ impl Talk<'_> {
                     return Ok(Then::Close);
                 }
             };
+            if reply.starts_with(['4', '5']) {
+                self.say(&reply)?;
+                return Ok(Then::Refused);
+            }
+            first();
             self.say(&reply)?;
-            return Ok(if reply.starts_with(['4', '5']) {
-                Then::Refused
-            } else {
-                Then::Go
-            });
+            return Ok(Then::Go);
         }
     }
 
@@ -410,13 +434,13 @@ fn talk(shared: &Shared, stream: TcpStream, session: usize) -> io::Result<()> {
             .unwrap_or_default()
             .to_ascii_uppercase();
         let (tls, resumed) = (talk.tls, talk.stream.get_ref().is_resumed());
-        let keep = |mail: &str, rcpt: &[String], content: Vec<u8>, bdat: bool| {
+        let keep = |mail: &str, rcpt: &[String], content: &mut Vec<u8>, bdat: bool| {
             let it = Mail {
                 tls,
                 resumed,
                 mail: mail.to_owned(),
                 rcpt: rcpt.to_vec(),
-                content,
+                content: std::mem::take(content),
                 bdat,
                 hello: hello.clone(),
                 at: Instant::now(),
@@ -497,10 +521,7 @@ fn talk(shared: &Shared, stream: TcpStream, session: usize) -> io::Result<()> {
                         }
                         content.extend_from_slice(line.strip_prefix(b".").unwrap_or(&line));
                     }
-                    let then = end(&mut talk, &rcpt)?;
-                    if matches!(then, Then::Go) {
-                        keep(&mail, &rcpt, std::mem::take(&mut content), false);
-                    }
+                    let then = end(&mut talk, &rcpt, || keep(&mail, &rcpt, &mut content, false))?;
                     mail.clear();
                     rcpt.clear();
                     then
@@ -519,10 +540,7 @@ fn talk(shared: &Shared, stream: TcpStream, session: usize) -> io::Result<()> {
                 }
                 content.extend_from_slice(&chunk);
                 if last {
-                    let then = end(&mut talk, &rcpt)?;
-                    if matches!(then, Then::Go) {
-                        keep(&mail, &rcpt, std::mem::take(&mut content), true);
-                    }
+                    let then = end(&mut talk, &rcpt, || keep(&mail, &rcpt, &mut content, true))?;
                     mail.clear();
                     rcpt.clear();
                     then
@@ -549,14 +567,22 @@ fn talk(shared: &Shared, stream: TcpStream, session: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// The end of a message; in LMTP one answer for each recipient.
-fn end(talk: &mut Talk<'_>, rcpt: &[String]) -> io::Result<Then> {
+/// The end of a message, which is kept before somebody hears that it is taken; in LMTP one answer for
+/// each recipient.
+fn end(talk: &mut Talk<'_>, rcpt: &[String], keep: impl FnOnce()) -> io::Result<Then> {
+    let mut keep = Some(keep);
+    let mut keep = move || {
+        if let Some(keep) = keep.take() {
+            keep();
+        }
+    };
     if !talk.shared.lmtp {
-        return talk.answer(".", "250 2.0.0 Taken");
+        return talk.answer_after(".", "250 2.0.0 Taken", &mut keep);
     }
     let mut then = Then::Refused;
     for recipient in rcpt {
-        match talk.answer(&format!(". {}", address(recipient)), "250 2.0.0 Taken")? {
+        let line = format!(". {}", address(recipient));
+        match talk.answer_after(&line, "250 2.0.0 Taken", &mut keep)? {
             Then::Go => then = Then::Go,
             Then::Refused => {}
             Then::Close => return Ok(Then::Close),

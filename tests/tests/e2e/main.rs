@@ -109,6 +109,7 @@ fn main() -> ExitCode {
             jumps_over_a_restart,
         }
         crash: {
+            copies_without_a_reason_are_found,
             kill_9_at_random_moments_under_load,
             sigterm_finishes_what_is_in_flight,
             draining_ends_in_time_although_a_receiver_hangs,
