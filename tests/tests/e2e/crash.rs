@@ -209,7 +209,11 @@ pub(crate) fn copies_without_a_reason_are_found() {
     assert_eq!(judge(&[of(3, 0), of(4, 7)]), (1, 0));
     assert_eq!(judge(&[of(3, 0), of(4, 0), of(6, 7)]), (2, 0));
     assert_eq!(judge(&[of(3, 0), of(3, 0)]), (1, 1), "no kill");
-    assert_eq!(judge(&[of(3, BEHIND + 1), of(4, 0)]), (1, 1), "recorded long since");
+    assert_eq!(
+        judge(&[of(3, BEHIND + 1), of(4, 0)]),
+        (1, 1),
+        "recorded long since"
+    );
 
     // As the receiver sees it: whoever sends all twice is caught.
     let receiver = Receiver::friendly();
