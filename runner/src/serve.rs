@@ -6,8 +6,8 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use crate::control::protocol::{
 };
 use crate::control::server::BoxFuture;
 use crate::control::{ControlBackend, ControlServer};
-use crate::events::{Event, EventKind, EventLog};
+use crate::events::{self, Event, EventKind, EventLog, EventSink};
 use crate::intake::clients::Clients;
 use crate::intake::smtp::Entrance;
 use crate::logging::LogHandle;
@@ -37,11 +37,16 @@ use crate::shard::control::ShardStatus;
 use crate::shard::shared::{Mail, Shared};
 use crate::shard::{self, admit};
 use crate::sign::Keys;
-use crate::spool::{SpoolState, Store};
+use crate::spool::{self, SpoolState, Store};
 use crate::tls_reports::{self, Desk};
 
 /// How often the spool's state is looked at.
 const LOOK: Duration = Duration::from_millis(500);
+/// Shards give their events to the log within this.
+const EVENTS_PASSED_ON: Duration = Duration::from_millis(20);
+/// How long the removal of segments waits for events to be synced; a log that can't be written must not
+/// fill the spool.
+const EVENTS_SETTLED: Duration = Duration::from_secs(5);
 /// How often the end of draining is looked at.
 const LOOK_DRAINING: Duration = Duration::from_millis(20);
 /// How long a port that is still in use is waited for at the start.
@@ -82,10 +87,41 @@ pub fn run(path: &Path, config: Config, logging: LogHandle) -> anyhow::Result<()
     let logins = Logins::new(Arc::new(Loaded::load(&config, None)?), config.logins.0);
     let mut doors = bind(&config, &logins.loaded(), &servers, shards)?;
     // The spool's lock comes before the event files: a second server must not touch them.
-    let (spool, recovery) = Store::open(&config.spool.dir, config.spool.options())?;
+    let recent = events::recent(&config.events.dir).unwrap_or_else(|error| {
+        tracing::warn!(%error, dir = %config.events.dir.display(), "the last events can't be read; whether some are missing isn't known");
+        None
+    });
+    let settled = Arc::new(OnceLock::<EventSink>::new());
+    let options = spool::Options {
+        endings_since_ms: recent.as_ref().map(|r| r.since.0),
+        before_unlink: Some({
+            let sink = settled.clone();
+            Arc::new(move || {
+                if let Some(sink) = sink.get() {
+                    // Shards gather what they give to the log.
+                    std::thread::sleep(EVENTS_PASSED_ON);
+                    sink.settle(EVENTS_SETTLED);
+                }
+            })
+        }),
+        ..config.spool.options()
+    };
+    let (spool, recovery) = Store::open(&config.spool.dir, options)?;
     let log = EventLog::open(&config.events.dir, config.events.options())
         .map_err(|e| anyhow::anyhow!("the event log in {}: {e}", config.events.dir.display()))?;
     let sink = log.sink();
+    let _ = settled.set(sink.clone());
+    // First of all: should this start die too, the next one finds out from where it has to look.
+    if let Some(mut missing) = recent
+        .map(|r| r.missing(&recovery.ended))
+        .filter(|m| !m.is_empty())
+    {
+        tracing::warn!(
+            count = missing.len(),
+            "deliveries ended without an event when the server died; their events were made up"
+        );
+        sink.send_blocking(&mut missing);
+    }
     tracing::info!(
         messages = recovery.messages.len(),
         segments = recovery.segments,

@@ -284,3 +284,102 @@ fn finished_segments_are_removed_and_sparse_ones_copied_forward() {
     }
     until(|| spool.status().segments == 1);
 }
+
+#[test]
+fn what_ended_of_late_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let since = |ms| Options {
+        endings_since_ms: Some(ms),
+        ..small()
+    };
+    let ended = |recipient, kind| Outcome { recipient, kind };
+    let (spool, recovery) = Store::open(dir.path(), since(0)).unwrap();
+    assert_eq!(recovery.ended, []);
+    let waiter = Waiter::register(&spool, 0);
+    let mut ids = Vec::new();
+    for recipients in [1, 3] {
+        let id = spool.next_id();
+        let envelope = envelope(id, recipients, 4);
+        spool
+            .append_message(0, id, envelope, vec!["body".into()])
+            .unwrap();
+        ids.push(id);
+    }
+    waiter.wait(2);
+    // One is over, the other has an open delivery.
+    let one = [ended(0, OutcomeKind::Delivered)];
+    let of = Batch::new().endings(ids[0], 5000, &one).finish(ids[0]);
+    spool.append(of, None).unwrap();
+    for (at, recipient, kind) in [
+        (4000, 0, OutcomeKind::Bounced),
+        (6000, 2, OutcomeKind::Expired),
+    ] {
+        let one = [ended(recipient, kind)];
+        let of = Batch::new()
+            .endings(ids[1], at, &one)
+            .outcomes(ids[1], &one);
+        spool.append(of, None).unwrap();
+    }
+    drop(spool);
+    let found = |options| {
+        let (_, recovery) = Store::open(dir.path(), options).unwrap();
+        assert_eq!(recovery.warnings, []);
+        let [message] = &recovery.messages[..] else {
+            panic!("one message, not {:?}", recovery.messages)
+        };
+        assert_eq!((message.envelope.id(), message.open.len()), (ids[1], 1));
+        let ended = recovery.ended.into_iter();
+        ended
+            .map(|e| (e.envelope.id(), e.at_ms, e.outcome))
+            .collect::<Vec<_>>()
+    };
+    let first = (ids[0], 5000, ended(0, OutcomeKind::Delivered));
+    let old = (ids[1], 4000, ended(0, OutcomeKind::Bounced));
+    let last = (ids[1], 6000, ended(2, OutcomeKind::Expired));
+    assert_eq!(found(since(0)), [first.clone(), old, last.clone()]);
+    assert_eq!(found(since(5000)), [first, last]);
+    assert_eq!(found(since(6001)), []);
+    assert_eq!(found(small()), []);
+}
+
+#[test]
+fn segments_go_only_when_the_events_of_their_ends_are_on_disk() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    let dir = tempfile::tempdir().unwrap();
+    let (asked, gate) = (
+        Arc::new(AtomicUsize::new(0)),
+        Arc::new(AtomicBool::new(false)),
+    );
+    let (asked_too, gate_too) = (asked.clone(), gate.clone());
+    let options = Options {
+        before_unlink: Some(Arc::new(move || {
+            asked_too.fetch_add(1, Ordering::AcqRel);
+            while !gate_too.load(Ordering::Acquire) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        })),
+        ..small()
+    };
+    let (spool, _) = Store::open(dir.path(), options).unwrap();
+    let waiter = Waiter::register(&spool, 0);
+    let mut ids = Vec::new();
+    for _ in 0..300 {
+        let id = spool.next_id();
+        let body = vec![vec![b'x'; 1000].into()];
+        spool
+            .append_message(0, id, envelope(id, 1, 1000), body)
+            .unwrap();
+        ids.push(id);
+    }
+    waiter.wait(300);
+    let before = spool.status().segments;
+    assert!(before > 2, "{before}");
+    for id in ids {
+        spool.finish(id).unwrap();
+    }
+    until(|| asked.load(Ordering::Acquire) > 0);
+    assert_eq!(spool.status().segments, before);
+    gate.store(true, Ordering::Release);
+    until(|| spool.status().segments == 1);
+}

@@ -669,6 +669,10 @@ pub struct Damage {
     pub kept_in: Option<String>,
 }
 
+/// What [`Event::made_up`] gives as the cause.
+pub const MADE_UP: &str =
+    "found in the spool: the server died before it could write what it knew about this";
+
 impl From<&crate::spool::Damage> for Damage {
     fn from(d: &crate::spool::Damage) -> Self {
         use crate::spool::DamageKind;
@@ -690,6 +694,43 @@ impl From<&crate::spool::Damage> for Damage {
 }
 
 impl Event {
+    /// Of a delivery that ended before a crash that took its event.
+    pub fn made_up(ended: &crate::spool::EndedDelivery) -> Option<Self> {
+        use crate::spool::OutcomeKind;
+        let view = ended.envelope.view();
+        let index = ended.outcome.recipient;
+        let recipient = view.recipient(index as usize)?;
+        let event = Box::new(DeliveryEvent {
+            message: Message::of(view),
+            delivery: Delivery {
+                delivery: DeliverySelector {
+                    message: MessageId(view.id()),
+                    recipient: Some(index),
+                },
+                recipient: recipient.address.to_owned(),
+                domain: crate::queue::Queue::domain(recipient.address),
+            },
+            lane: None,
+            peer: None,
+            reply: None,
+            verdict: None,
+            cause: MADE_UP.to_owned(),
+            timing: Timing::default(),
+            next_attempt: None,
+        });
+        let kind = match ended.outcome.kind {
+            OutcomeKind::Delivered => EventKind::Delivered(event),
+            OutcomeKind::Bounced => EventKind::Bounced(event),
+            OutcomeKind::Expired => EventKind::Expired(event),
+            OutcomeKind::Suppressed => EventKind::Suppressed(event),
+            _ => return None,
+        };
+        Some(Self {
+            time: Time(ended.at_ms),
+            kind,
+        })
+    }
+
     /// This, now.
     pub fn now(kind: EventKind) -> Self {
         Self {

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use super::event::Time;
 use super::log::Options;
 
-const OPEN: &str = ".jsonl";
+pub(super) const OPEN: &str = ".jsonl";
 const COMPRESSED: &str = ".jsonl.zst";
 const PART: &str = ".jsonl.zst.part";
 /// zstd's own default: a third of a core's cost of higher ones, and most of their gain.
@@ -50,7 +50,7 @@ pub(super) fn create(dir: &Path, now: Time) -> io::Result<(PathBuf, File)> {
 }
 
 /// Files of the folder, oldest first, without `current`.
-fn closed(dir: &Path, current: Option<&Path>) -> io::Result<Vec<PathBuf>> {
+pub(super) fn closed(dir: &Path, current: Option<&Path>) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();

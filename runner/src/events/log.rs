@@ -100,6 +100,11 @@ struct Queue {
     count: usize,
     bytes: usize,
     lost: Option<Lost>,
+    /// Events taken so far, and of these, how many the writer is done with: they are synced, or can't
+    /// be.
+    accepted: u64,
+    settled: u64,
+    sync_wanted: bool,
     writer_sleeps: bool,
     closed: Option<Instant>,
     trouble: Option<Arc<str>>,
@@ -145,6 +150,7 @@ impl Shared {
                 fits += 1;
             }
         }
+        queue.accepted += fits as u64;
         queue.events.extend(events.drain(..fits));
         let wake = fits > 0 && std::mem::take(&mut queue.writer_sleeps);
         drop(queue);
@@ -251,6 +257,24 @@ impl EventSink {
         }
     }
 
+    /// Waits until the events that were taken so far are synced, `limit` at most.
+    pub fn settle(&self, limit: Duration) {
+        let until = Instant::now() + limit;
+        let mut queue = lock(&self.0.queue);
+        let target = queue.accepted;
+        while queue.settled < target && queue.closed.is_none() {
+            let now = Instant::now();
+            if now >= until {
+                return;
+            }
+            queue.sync_wanted = true;
+            queue.writer_sleeps = false;
+            self.0.writer_wake.notify_one();
+            let waited = self.0.room_wake.wait_timeout(queue, until - now);
+            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
     /// Sees every event from now on, as it is about to be written. One who is too slow misses
     /// some and is told how many.
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<Event>> {
@@ -319,6 +343,7 @@ impl EventLog {
             batch: (0, 0),
             retry: RETRY_MS_MIN,
             dirty: None,
+            taken: 0,
         };
         let writer = std::thread::Builder::new()
             .name("events-write".into())
@@ -388,12 +413,15 @@ struct Writer {
     batch: (usize, usize),
     retry: u64,
     dirty: Option<Instant>,
+    /// Events that came out of the queue so far.
+    taken: u64,
 }
 
 impl Writer {
     fn run(mut self) {
         loop {
-            let (events, lost, closed) = self.take();
+            let (events, lost, closed, sync) = self.take();
+            self.taken += events.len() as u64;
             let nothing = events.is_empty() && lost.is_none();
             let taken = events.len();
             let mut given_up = 0;
@@ -436,7 +464,7 @@ impl Writer {
                     .lost
                     .fetch_add(given_up as u64, Ordering::Relaxed);
             }
-            self.sync(closed);
+            self.sync(closed || sync);
             if closed && nothing {
                 break;
             }
@@ -449,7 +477,7 @@ impl Writer {
     }
 
     /// Sleeps until there are events, and lets some more come.
-    fn take(&self) -> (Vec<Event>, Option<Lost>, bool) {
+    fn take(&self) -> (Vec<Event>, Option<Lost>, bool, bool) {
         let shared = &self.shared;
         let wait = |queue: MutexGuard<'_, Queue>, time| {
             drop(
@@ -460,7 +488,8 @@ impl Writer {
             );
         };
         let mut queue = lock(&shared.queue);
-        if queue.events.is_empty() && queue.lost.is_none() && queue.closed.is_none() {
+        let idle = queue.events.is_empty() && queue.lost.is_none() && !queue.sync_wanted;
+        if idle && queue.closed.is_none() {
             queue.writer_sleeps = true;
             // Wakes up now and then to sync and to see whether the file is old.
             wait(queue, Duration::from_millis(SYNC_MS));
@@ -471,8 +500,12 @@ impl Writer {
             wait(queue, Duration::from_millis(GATHER_MS));
             queue = lock(&shared.queue);
         }
-        let closed = queue.closed.is_some();
-        (std::mem::take(&mut queue.events), queue.lost.take(), closed)
+        (
+            std::mem::take(&mut queue.events),
+            queue.lost.take(),
+            queue.closed.is_some(),
+            std::mem::take(&mut queue.sync_wanted),
+        )
     }
 
     /// Writes the buffer, however long it takes, except at the end: then the number of events
@@ -574,6 +607,7 @@ impl Writer {
     }
 
     fn rotate(&mut self) {
+        self.dirty = None;
         if let Some(current) = self.file.take() {
             if let Err(error) = current.file.sync_data() {
                 tracing::error!(%error, path = %current.path.display(), "syncing the events failed");
@@ -583,14 +617,25 @@ impl Writer {
         }
     }
 
-    fn sync(&mut self, closed: bool) {
-        let Some(current) = &self.file else { return };
+    fn sync(&mut self, at_once: bool) {
+        self.sync_file(at_once);
+        if self.dirty.is_none() {
+            lock(&self.shared.queue).settled = self.taken;
+            self.shared.room_wake.notify_all();
+        }
+    }
+
+    fn sync_file(&mut self, at_once: bool) {
+        let Some(current) = &self.file else {
+            self.dirty = None;
+            return;
+        };
         if current.since.elapsed() >= self.shared.options.rotate_every && current.len > 0 {
             return self.rotate();
         }
         if self
             .dirty
-            .is_some_and(|since| closed || since.elapsed() >= Duration::from_millis(SYNC_MS))
+            .is_some_and(|since| at_once || since.elapsed() >= Duration::from_millis(SYNC_MS))
         {
             self.dirty = None;
             if let Err(error) = current.file.sync_data() {

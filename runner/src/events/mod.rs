@@ -26,10 +26,13 @@
 //! - A file that somebody removed is noticed by its link count after each write; what was just
 //!   written to it is written again to a new one.
 //!
-//! A kill -9 loses what was queued: what came in the last [`GATHER_MS`], unless the disk was
-//! slow. A power failure loses up to a second more. A line that was cut is ended with a newline
-//! at the next start, so that every other line stays readable. An event is a report: what became
-//! of a delivery is kept by the [spool](crate::spool), whose record doesn't depend on this.
+//! A kill -9 takes what was queued: what came in the last [`GATHER_MS`], unless the disk was
+//! slow. A power failure takes up to a second more. A line that was cut is ended with a newline
+//! at the next start, so that every other line stays readable. What became of a delivery is kept by
+//! the [spool](crate::spool), whose record doesn't depend on this: the next start looks with
+//! [`recent`] which ends have no event, and [makes them up](Event::made_up), without what the
+//! receiver said. Before the spool lets go of such a record, [`EventSink::settle`] sees that its event
+//! is on disk.
 //!
 //! # Files
 //!
@@ -41,13 +44,15 @@
 pub mod event;
 mod files;
 pub mod log;
+mod recent;
 
 pub use event::{
     AuthBlocked, AuthFailed, Client, Connection, Damage, Delivery, DeliveryEvent, Dsn, Event,
-    EventKind, Lane, Message, Peer, Received, Refused, Reply, Throttled, Time, Timing, Tls,
-    TlsFailed, TlsPolicy, TlsReport, Verdict,
+    EventKind, Lane, MADE_UP, Message, Peer, Received, Refused, Reply, Throttled, Time, Timing,
+    Tls, TlsFailed, TlsPolicy, TlsReport, Verdict,
 };
 pub use log::{
     EVENT_BLOCK_MS, EventLog, EventSink, EventStatus, GATHER_MS, Options, RETRY_MS_MAX,
     RETRY_MS_MIN,
 };
+pub use recent::{Recent, recent};

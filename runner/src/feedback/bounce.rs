@@ -193,6 +193,8 @@ impl Shard {
         };
         let id = self.spool().next_id();
         let records: Vec<Record> = notices.iter().map(Notice::record).collect();
+        let ends: Vec<Record> = records.iter().filter(|r| r.kind.ends()).cloned().collect();
+        let ended = || Batch::new().endings(message.id(), clock::wall_ms().max(0) as u64, &ends);
         let (mut fields, mut content) = self.write_notification(message, notices, id, &original);
         let keys = self.shared().keys();
         if !keys.is_empty() {
@@ -207,7 +209,7 @@ impl Shard {
                 let content = Bytes::from(content);
                 let mut waited = false;
                 loop {
-                    let batch = Batch::new()
+                    let batch = ended()
                         .message(envelope.clone(), vec![content.clone()])
                         .outcomes(message.id(), &records);
                     match self.append_batch(batch).await {
@@ -235,7 +237,7 @@ impl Shard {
             Err(error) => {
                 // Can't be: its texts are those of an envelope that was encoded before.
                 tracing::error!(message = %MessageId(message.id()), %error, "a notification can't be written");
-                self.keep(Batch::new().outcomes(message.id(), &records));
+                self.keep(ended().outcomes(message.id(), &records));
             }
         }
         // Only now, so that the message's end is never written before a notification of it.

@@ -259,17 +259,16 @@ impl Shard {
         leased: Leased,
         kind: OutcomeKind,
     ) -> Batch {
+        let outcome = [Record {
+            recipient: leased.recipient,
+            kind,
+        }];
+        let batch = Batch::new().endings(message.id(), clock::wall_ms().max(0) as u64, &outcome);
         if message.ended() {
             self.release_body(message);
-            return Batch::new().finish(message.id());
+            return batch.finish(message.id());
         }
-        Batch::new().outcomes(
-            message.id(),
-            &[Record {
-                recipient: leased.recipient,
-                kind,
-            }],
-        )
+        batch.outcomes(message.id(), &outcome)
     }
 
     /// Ends a delivery whose time ran out while it waited.

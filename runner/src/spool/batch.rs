@@ -6,7 +6,7 @@ use std::sync::mpsc::SyncSender;
 use bytes::Bytes;
 
 use super::envelope::Envelope;
-use super::record::{ALIGN, HEADER_BYTES, Header, OUTCOMES_MAX, Outcome, encode_outcomes};
+use super::record::{ALIGN, Endings, HEADER_BYTES, Header, OUTCOMES_MAX, Outcome, encode_outcomes};
 use super::store::SpoolState;
 
 /// Why an append was refused at once.
@@ -102,6 +102,10 @@ pub(super) enum Record {
     Tombstone {
         id: u64,
     },
+    Endings {
+        id: u64,
+        head: Vec<u8>,
+    },
     /// Copies of records of an older segment, with their old sequence numbers.
     Moved(Moved),
 }
@@ -143,6 +147,17 @@ impl Batch {
         self
     }
 
+    /// Adds, for the start after a crash, that deliveries of the message `id` ended at `at_ms`
+    /// (milliseconds since 1970); what else is in the batch must say so too.
+    #[must_use]
+    pub fn endings(mut self, id: u64, at_ms: u64, outcomes: &[Outcome]) -> Self {
+        for some in outcomes.chunks(OUTCOMES_MAX) {
+            let head = Endings::encode(at_ms, some);
+            self.records.push(Record::Endings { id, head });
+        }
+        self
+    }
+
     /// Adds the end of the message `id`.
     #[must_use]
     pub fn finish(mut self, id: u64) -> Self {
@@ -180,7 +195,7 @@ impl Record {
             Self::Message { envelope, body } => {
                 envelope.as_bytes().len() + body.iter().map(Bytes::len).sum::<usize>()
             }
-            Self::Outcomes { head, .. } => head.len(),
+            Self::Outcomes { head, .. } | Self::Endings { head, .. } => head.len(),
             Self::Tombstone { .. } => 8,
             Self::Moved(moved) => moved.head.as_ref().map_or(0, Vec::len) + moved.body.len(),
         }

@@ -12,6 +12,8 @@
 //!    once, so that they outlive the process, and synced with the next commit or within
 //!    [`OUTCOME_SYNC_MS`]. A message that arises from an outcome (a DSN) goes into one
 //!    [`Batch`] with it: both count or neither.
+//!    With the end of a delivery goes when and how it ended ([`Batch::endings`]): the next start
+//!    finds the last ones in [`Recovery::ended`], and sees whether their events were written.
 //! 5. [`Spool::read_body`] (or [`Spool::locate_body`] for a ring) for the content, by id.
 //! 6. [`Spool::finish`] when every delivery has ended.
 //! 7. [`Spool::close`], or drop the last handle: everything pending is written and synced.
@@ -77,7 +79,9 @@ pub use envelope::{
     RecipientView,
 };
 pub use record::{Deferral, Outcome, OutcomeKind};
-pub use recover::{Damage, DamageKind, OpenDelivery, RecoveredMessage, Recovery};
+pub use recover::{
+    Damage, DamageKind, ENDED_MAX, EndedDelivery, OpenDelivery, RecoveredMessage, Recovery,
+};
 #[doc(hidden)]
 pub use stepped::{Pending, Stepped};
 pub use store::{

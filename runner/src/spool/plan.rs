@@ -155,6 +155,11 @@ impl Writer {
                         header.kind = Kind::Outcomes;
                         Head::Borrowed(head)
                     }
+                    Record::Endings { id, head } => {
+                        header.id = *id;
+                        header.kind = Kind::Endings;
+                        Head::Borrowed(head)
+                    }
                     Record::Tombstone { id } => {
                         let place = index.place(*id).map(|p| p.segment);
                         let here = new.contains(id) || moved_here.contains(id);
@@ -179,7 +184,7 @@ impl Writer {
                                 moved.of != moved.from
                                     && self.ledger.segments.contains_key(&moved.of)
                             }
-                            Kind::Meta | Kind::Void => false,
+                            Kind::Meta | Kind::Void | Kind::Endings => false,
                         };
                         if !lives {
                             continue;
@@ -269,7 +274,7 @@ fn enter(shared: &Shared, ledger: &mut Ledger, segment: u32, grown: u64, planned
                 ledger.tombstone(moved.of, segment, len);
             }
             (Kind::Tombstone, _) => ledger.finished(index, id, segment, len),
-            (Kind::Meta | Kind::Void, _) => {}
+            (Kind::Meta | Kind::Void | Kind::Endings, _) => {}
         }
     }
 }

@@ -120,7 +120,13 @@ impl Reclaimer {
 
     fn go_on(&mut self, what: What, synced: bool) {
         match what {
-            What::Unlink(names) => self.unlink(names, synced),
+            What::Unlink(names) => {
+                // The events of what ended in them are made up from them after a crash.
+                if let Some(events) = &self.shared.options.before_unlink {
+                    events();
+                }
+                self.unlink(names, synced);
+            }
             What::Compact(compacting) if synced && !compacting.over => self.copy_on(compacting),
             What::Compact(compacting) => {
                 let how = match synced {
@@ -233,7 +239,7 @@ impl Compacting {
         };
         let place = shared.index.place(header.id);
         match header.kind {
-            Kind::Meta | Kind::Void => return Ok(None),
+            Kind::Meta | Kind::Void | Kind::Endings => return Ok(None),
             Kind::Message => {
                 if !place.is_some_and(|p| p.segment == name.number && p.at() == at) {
                     return Ok(None);

@@ -65,6 +65,9 @@ pub enum Kind {
     /// power failure writes this over it, so that no later one takes it for a message or for damage.
     /// Where a start cuts off a torn tail, one of these is the last record.
     Void = 5,
+    /// When and how deliveries of one message ended, for the start after a crash, which looks whether
+    /// their events were written. Says nothing about what is still to be delivered.
+    Endings = 6,
 }
 
 /// The head of a record, decoded.
@@ -178,6 +181,7 @@ impl Header {
             3 => Kind::Tombstone,
             4 => Kind::Meta,
             5 => Kind::Void,
+            6 => Kind::Endings,
             _ => return Err(HeaderError::Damaged),
         };
         let flags = u16::from_le_bytes([data[6], data[7]]);
@@ -348,6 +352,36 @@ pub fn decode_outcomes(mut data: &[u8]) -> Option<Vec<Outcome>> {
         outcomes.push(Outcome { recipient, kind });
     }
     Some(outcomes)
+}
+
+/// Deliveries of a message that ended at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endings {
+    /// When, milliseconds since 1970.
+    pub at_ms: u64,
+    /// What became of each; of the kinds that [end](OutcomeKind::ends).
+    pub outcomes: Vec<Outcome>,
+}
+
+impl Endings {
+    /// The head's bytes.
+    pub fn encode(at_ms: u64, outcomes: &[Outcome]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(8 + outcomes.len() * 5);
+        out.extend(at_ms.to_le_bytes());
+        encode_outcomes(outcomes, &mut out);
+        out
+    }
+
+    /// What such bytes say; `None` if they are damaged.
+    pub fn decode(head: &[u8]) -> Option<Self> {
+        let (at, outcomes) = head.split_first_chunk()?;
+        let outcomes = decode_outcomes(outcomes)?;
+        let end = outcomes.iter().all(|o| o.kind.ends());
+        end.then_some(Self {
+            at_ms: u64::from_le_bytes(*at),
+            outcomes,
+        })
+    }
 }
 
 /// Head of a tombstone: the segment in which the message lay.

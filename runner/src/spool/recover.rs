@@ -19,7 +19,7 @@ use super::disk::write_all;
 use super::envelope::Envelope;
 use super::index::{Index, Ledger, Place};
 use super::record::{
-    BODY_BYTES_MAX, Deferral, HEADER_BYTES, Header, Kind, Meta, Outcome, OutcomeKind,
+    BODY_BYTES_MAX, Deferral, Endings, HEADER_BYTES, Header, Kind, Meta, Outcome, OutcomeKind,
     decode_outcomes, decode_tombstone,
 };
 use super::segment::{Found, Scanner, SegmentName};
@@ -102,6 +102,20 @@ impl fmt::Display for Damage {
     }
 }
 
+/// A delivery that ended shortly before the spool was closed, or the server died.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndedDelivery {
+    /// The envelope of its message.
+    pub envelope: Envelope,
+    /// When, milliseconds since 1970.
+    pub at_ms: u64,
+    /// The recipient's index, and what became of it.
+    pub outcome: Outcome,
+}
+
+/// Most deliveries in [`Recovery::ended`].
+pub const ENDED_MAX: usize = 1 << 20;
+
 /// What was found when the spool was opened.
 #[derive(Debug, Default)]
 pub struct Recovery {
@@ -109,6 +123,9 @@ pub struct Recovery {
     pub messages: Vec<RecoveredMessage>,
     /// What was damaged, in the order of the segments. Already logged.
     pub warnings: Vec<Damage>,
+    /// The deliveries that ended since [`Options::endings_since_ms`], in the order of their ends; the
+    /// first [`ENDED_MAX`] of them.
+    pub ended: Vec<EndedDelivery>,
     /// Segments read.
     pub segments: usize,
     /// Their bytes; bodies were not read.
@@ -147,6 +164,11 @@ struct Scanning<'a> {
     older: HashMap<u64, Vec<u32>>,
     /// Tombstones that were seen.
     ended: std::collections::HashSet<u64>,
+    /// What ended of late.
+    endings: Vec<(u64, Endings)>,
+    /// Envelopes of the messages of `endings`, as far as they are known yet; finished ones are
+    /// nowhere else.
+    ending: HashMap<u64, Option<Envelope>>,
 }
 
 /// Reads all segments of the spool at `dir`.
@@ -173,6 +195,8 @@ pub(super) fn scan(dir: &Path, options: &Options) -> Result<Scan, SpoolError> {
         building: HashMap::new(),
         older: HashMap::new(),
         ended: std::collections::HashSet::new(),
+        endings: Vec::new(),
+        ending: HashMap::new(),
     };
     let count = names.len();
     for (i, name) in names.into_values().enumerate() {
@@ -475,9 +499,26 @@ impl Scanning<'_> {
                     None => building.early.push((segment, header.record_len())),
                 }
             }
+            Kind::Endings => {
+                let recent = Endings::decode(head).filter(|e| {
+                    let since = self.options.endings_since_ms;
+                    since.is_some_and(|since| e.at_ms >= since)
+                });
+                let Some(endings) = recent.filter(|_| self.endings.len() < ENDED_MAX) else {
+                    return;
+                };
+                self.endings.push((id, endings));
+                let known = self.ending.entry(id).or_default();
+                if known.is_none() {
+                    *known = self.building.get(&id).and_then(|b| b.envelope.clone());
+                }
+            }
             Kind::Tombstone => {
                 self.ended.insert(id);
-                self.building.remove(&id);
+                let building = self.building.remove(&id);
+                if let Some(known @ None) = self.ending.get_mut(&id) {
+                    *known = building.and_then(|b| b.envelope);
+                }
                 let len = header.record_len();
                 scan.ledger.finished(&scan.index, id, segment, len);
                 for of in self.older.remove(&id).into_iter().flatten() {
@@ -535,6 +576,27 @@ impl Scanning<'_> {
     }
 
     fn end(mut self) -> Scan {
+        let mut ended = Vec::new();
+        for (id, endings) in self.endings {
+            let building = || self.building.get(&id).and_then(|b| b.envelope.as_ref());
+            let known = self.ending.get(&id).and_then(Option::as_ref);
+            let Some(envelope) = known.or_else(building) else {
+                continue;
+            };
+            let room = ENDED_MAX - ended.len();
+            ended.extend(
+                endings
+                    .outcomes
+                    .into_iter()
+                    .take(room)
+                    .map(|outcome| EndedDelivery {
+                        envelope: envelope.clone(),
+                        at_ms: endings.at_ms,
+                        outcome,
+                    }),
+            );
+        }
+        self.scan.recovery.ended = ended;
         let mut messages = Vec::with_capacity(self.building.len());
         for (id, building) in self.building {
             let Some(envelope) = building.envelope else {
@@ -579,6 +641,7 @@ fn sound(header: &Header, head: &[u8]) -> bool {
         Kind::Outcomes => decode_outcomes(head).is_some(),
         Kind::Tombstone => decode_tombstone(head).is_some(),
         Kind::Meta => Meta::decode(head).is_some(),
+        Kind::Endings => Endings::decode(head).is_some(),
         Kind::Void => true,
     }
 }

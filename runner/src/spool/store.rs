@@ -66,6 +66,12 @@ pub struct Options {
     pub open_files: usize,
     /// Most bytes of damaged records that are kept in `corrupt/`. Default 1 GiB.
     pub corrupt_bytes: u64,
+    /// Deliveries that ended since then, milliseconds since 1970, are in [`Recovery::ended`]. Default:
+    /// none.
+    pub endings_since_ms: Option<u64>,
+    /// Called, and waited for, before segments are removed that a start after a crash could make up
+    /// events from.
+    pub before_unlink: Option<Arc<dyn Fn() + Send + Sync>>,
     /// The disk; tests put a failing one here.
     #[doc(hidden)]
     pub disk: Arc<dyn Disk>,
@@ -87,6 +93,8 @@ impl Default for Options {
             settle: Duration::from_secs(10),
             open_files: 64,
             corrupt_bytes: 1 << 30,
+            endings_since_ms: None,
+            before_unlink: None,
             disk: Arc::new(Os),
         }
     }

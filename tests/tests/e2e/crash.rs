@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use courser::events::MADE_UP;
 use courser_tests::client::{Client, small, submit};
 use courser_tests::receiver::{Answer, Mail, Receiver};
 use courser_tests::server::{Server, smart_host};
@@ -284,11 +285,12 @@ pub(crate) fn kill_9_at_random_moments_under_load() {
     let arrived = |r: &str| copies.contains_key(r);
     let notified = |r: &str| copies.contains_key(&format!("{NOTICE}{r}"));
     let notices = copies.keys().filter(|k| k.starts_with(NOTICE)).count();
-    // Events are written beside the outcomes, not before them: a kill may take the last ones.
+    // Events are written beside the outcomes; those that a kill took, the next start makes up.
     let (mut bounced, mut told_of) = (HashSet::new(), HashSet::new());
-    let mut deferred = 0;
+    let (mut deferred, mut made_up) = (0, 0);
     server.each_event(|event| {
         let recipient = || event["recipient"].as_str().unwrap_or_default().to_owned();
+        made_up += usize::from(event["cause"] == MADE_UP);
         match event["kind"].as_str() {
             Some("bounced" | "expired") => {
                 bounced.insert(recipient());
@@ -304,7 +306,7 @@ pub(crate) fn kill_9_at_random_moments_under_load() {
         .iter()
         .filter(|r| !arrived(r) && !notified(r))
         .collect();
-    let no_event = taken.iter().filter(|r| !told_of.contains(*r)).count();
+    let no_event: Vec<&String> = taken.iter().filter(|r| !told_of.contains(*r)).collect();
     let not_told: Vec<&String> = bounced.iter().filter(|r| !notified(r)).collect();
     let all: usize = copies.values().map(Vec::len).sum();
     let (again, unexplained) = explain(&copies);
@@ -328,12 +330,13 @@ pub(crate) fn kill_9_at_random_moments_under_load() {
     };
     let told = format!(
         "kill -9, {rounds} rounds, seed {seed}: {} recipients got 250, {deferred} deferrals, {notices} notified \
-         of a failure, {} lost, {no_event} without an event of their end; {all} copies arrived, {} too many \
+         of a failure, {} lost, {} without an event of their end ({made_up} events made up); {all} copies arrived, {} too many \
          ({:.3} %), {} of them unexplained; {} taken after their kill, the others so many ms before it: median \
          {:.1}, 90 % {:.1}, 99 % {:.1}, most {:.1}; {usual} were among the last {} of their session, the others \
          had at most {} behind them\n",
         taken.len(),
         lost.len(),
+        no_event.len(),
         again.len(),
         100.0 * again.len() as f64 / all.max(1) as f64,
         unexplained.len(),
@@ -347,6 +350,11 @@ pub(crate) fn kill_9_at_random_moments_under_load() {
     );
     courser_tests::say(&told);
     assert!(lost.is_empty(), "{told}{:#?}", &lost[..lost.len().min(20)]);
+    assert!(
+        no_event.is_empty(),
+        "{told}{:#?}",
+        &no_event[..no_event.len().min(20)]
+    );
     assert!(
         unexplained.is_empty(),
         "{told}{:#?}",

@@ -244,7 +244,7 @@ pub(crate) fn while_it_is_stopped() {
                 let number = numbers.get(&record.id).copied();
                 match record.kind {
                     Kind::Message => hit_message.extend(number),
-                    Kind::Outcomes | Kind::Tombstone => hit_outcomes.extend(number),
+                    Kind::Outcomes | Kind::Tombstone | Kind::Endings => hit_outcomes.extend(number),
                     Kind::Meta | Kind::Void => {}
                 }
                 heads_hit += u32::from(hits(&(record.bytes.start..record.content)));

@@ -192,7 +192,7 @@ impl Model {
                         .collect(),
                 ),
                 Kind::Tombstone => What::Tombstone,
-                Kind::Meta | Kind::Void => What::Other,
+                Kind::Meta | Kind::Void | Kind::Endings => What::Other,
             };
             self.records += 1;
             segment.at += header.record_len() as usize;
