@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use arbitrary::{Arbitrary, Unstructured};
 use courser::spool::disk::Disk;
 use courser::spool::record::{
-    HEADER_BYTES, Header, Kind, Meta, SEQ_MAX, encode_outcomes, encode_tombstone, padding,
+    Endings, HEADER_BYTES, Header, Kind, Meta, SEQ_MAX, encode_outcomes, encode_tombstone, padding,
 };
 use courser::spool::{
     Deferral, Envelope, EnvelopeFields, Options, Outcome, OutcomeKind, ReadError, RecipientFields,
@@ -23,6 +23,8 @@ use libfuzzer_sys::fuzz_target;
 
 const SEGMENTS_MAX: usize = 4;
 const RECORDS_MAX: usize = 40;
+/// Ids from here on have their ends told with the time too.
+const TOLD_FROM: u8 = 224;
 
 #[derive(Arbitrary, Debug)]
 struct World {
@@ -84,6 +86,8 @@ struct Spool {
     letters: BTreeMap<u64, Letter>,
     outcomes: BTreeMap<u64, Vec<Outcome>>,
     tombstones: BTreeSet<u64>,
+    /// Ends that were told with their time.
+    endings: Vec<Outcome>,
     /// Odd records stand for anything.
     odd: BTreeSet<u64>,
     /// Records of a group that has no end yet.
@@ -168,6 +172,13 @@ impl Spool {
         self.records.push(Record { segment, at, header, head_end, end });
     }
 
+    /// In one group with what follows.
+    fn append_endings(&mut self, id: u64, mut ends: Vec<Outcome>) {
+        ends.retain(|o| o.kind.ends());
+        self.append(Kind::Endings, id, &Endings::encode(id, &ends), &[], true, false);
+        self.endings.extend(ends);
+    }
+
     fn write(&mut self, write: &Write) {
         match write {
             Write::Message { id, recipients, body: (len, fill), goes_on, synced } => {
@@ -191,16 +202,24 @@ impl Spool {
                 let Letter { envelope, body } = letter.clone();
                 self.append(Kind::Message, id, envelope.as_bytes(), &body, *goes_on, *synced);
             }
-            Write::Outcomes { id, outcomes, goes_on } => {
-                let id = u64::from(*id % 16);
+            Write::Outcomes { id: id_byte, outcomes, goes_on } => {
+                let id = u64::from(*id_byte % 16);
+                let told = *id_byte >= TOLD_FROM;
                 let outcomes: Vec<Outcome> = outcomes.iter().copied().map(outcome).collect();
+                if told {
+                    let ends = outcomes.iter().filter(|o| o.kind.ends()).cloned().collect();
+                    self.append_endings(id, ends);
+                }
                 let mut head = Vec::new();
                 encode_outcomes(&outcomes, &mut head);
                 self.append(Kind::Outcomes, id, &head, &[], *goes_on, false);
                 self.outcomes.entry(id).or_default().extend(outcomes);
             }
-            Write::Tombstone { id, goes_on } => {
-                let id = u64::from(*id % 16);
+            Write::Tombstone { id: id_byte, goes_on } => {
+                let id = u64::from(*id_byte % 16);
+                if *id_byte >= TOLD_FROM {
+                    self.append_endings(id, vec![outcome((*id_byte, *id_byte))]);
+                }
                 self.append(Kind::Tombstone, id, &encode_tombstone(1), &[], *goes_on, false);
                 self.tombstones.insert(id);
             }
@@ -323,6 +342,7 @@ fn options() -> Options {
         reserve_bytes: 0,
         corrupt_bytes: 1 << 16,
         disk: Arc::new(NoSync),
+        endings_since_ms: Some(0),
         ..Options::default()
     }
 }
@@ -357,6 +377,12 @@ fn open(spool: &Spool) -> Result<(Vec<RecoveredMessage>, usize), SpoolError> {
             Err(ReadError::Unknown) => panic!("{id} is found but not there"),
             Err(_) => {}
         }
+    }
+    for found in &recovery.ended {
+        assert!(spool.endings.contains(&found.outcome), "never ended: {found:?}");
+        let written = spool.letters.get(&found.envelope.id());
+        let odd = spool.odd.contains(&found.envelope.id());
+        assert!(odd || written.is_some_and(|l| l.envelope == found.envelope), "never written: {found:?}");
     }
     for damage in &recovery.warnings {
         assert!(damage.from < damage.to && !damage.to_string().is_empty(), "{damage:?}");
