@@ -58,9 +58,15 @@ pub fn need(programs: &[&str]) -> bool {
     false
 }
 
-/// Says that a test is skipped because `what` is missing; seen although the test passes.
+/// Says that a test is skipped because `what` is missing; seen although the test passes. With
+/// `COURSER_SKIP=fail` it doesn't: that shows that every test ran.
+///
+/// # Panics
+/// When nothing may be skipped.
 pub fn skip(what: &str) {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    let may = std::env::var_os("COURSER_SKIP").is_none_or(|v| v != "fail");
+    assert!(may, "{test} needs {what}, and COURSER_SKIP=fail");
     crate::say(&format!("{test} skipped: needs {what}\n"));
 }
 
