@@ -422,12 +422,8 @@ impl World {
                 let how = if how == How::Close { How::Kill } else { how };
                 self.stop(how, down);
             }
-            let right = self.counted();
+            let right = self.counted().and_then(|()| self.count_all());
             self.check(right);
-            if self.steps.is_multiple_of(64) {
-                let right = self.count_all();
-                self.check(right);
-            }
             if self.steps > STEPS_MAX {
                 self.violation("this world has no end".into());
             }
