@@ -58,6 +58,7 @@ pub(crate) struct Mail {
     pub(crate) with: With,
     pub(crate) tenant: u32,
     pub(crate) campaign: u32,
+    pub(crate) class: Class,
     pub(crate) ids: Vec<u64>,
     pub(crate) body: bytes::Bytes,
     pub(crate) received: Instant,
@@ -510,7 +511,7 @@ impl World {
                 Some(Waits {
                     id: v.id,
                     message: v.delivery.message,
-                    class: v.delivery.class,
+                    class: mail.class,
                     tenant: mail.tenant,
                     campaign: mail.campaign,
                     entered: shard.turns.entered.get(&v.id.0).map_or(i64::MAX, |e| e.1),

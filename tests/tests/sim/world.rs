@@ -18,6 +18,7 @@ use courser::route::Routed;
 use courser_core::dns::Question;
 use courser_core::feedback::verdict::Cause as LocalCause;
 use courser_core::time::Instant;
+use courser_core::traffic::scheduler::Class;
 
 use crate::checkers::{Books, Mail, Recipient, With};
 use crate::disk::{SimDisk, Troubles};
@@ -221,7 +222,8 @@ const TROUBLE_ENDS: u64 = 1_500 * 1_000_000_000;
 const STEPS_MAX: u64 = 3_000_000;
 
 impl World {
-    /// The world of a seed, with its files in the folder `dir`, which is empty.
+    /// The world of a seed, with its files in the folder `dir`, which is empty. A fault also sees to
+    /// it that its occasion comes; without it ([`World::fault`]), that is a sound world too.
     pub(crate) fn new(seed: u64, dir: &Path, fault: Option<Fault>, trace: Trace) -> Self {
         let mut random = Random::new(seed);
         let mut shape = Shape::new(&mut random.split());
@@ -231,9 +233,6 @@ impl World {
         let letters = std::mem::take(&mut shape.letters);
         let config = shape.config();
         let disk = Arc::new(SimDisk::new(random.split()));
-        if fault == Some(Fault::SyncsNothing) {
-            disk.lie_about_syncs();
-        }
         let mails = letters
             .iter()
             .enumerate()
@@ -251,6 +250,7 @@ impl World {
                     with: With::Submitter,
                     tenant: letter.tenant as u32,
                     campaign: letter.campaign as u32,
+                    class: Class::ALL[letter.stream],
                     ids: Vec::new(),
                     body: body.into(),
                     received: Instant::ZERO,
@@ -386,6 +386,9 @@ impl World {
 
     /// Lives to its end, or to the first violation.
     pub(crate) fn run(&mut self) -> Result<Summary, String> {
+        if self.fault == Some(Fault::SyncsNothing) {
+            self.disk.lie_about_syncs();
+        }
         self.at(self.now, Event::Start);
         for key in 0..self.letters.len() {
             let at = self.now + self.letters[key].at + 1_000_000;
