@@ -118,6 +118,7 @@ impl World {
         };
         let troubles = self.troubles();
         self.disk.set_troubles(Default::default());
+        let harms = self.disk.harms();
         let opened = Stepped::open(
             &self.dir,
             options,
@@ -158,6 +159,9 @@ impl World {
         for damage in &recovery.warnings {
             self.say(|| format!("damaged: {damage}"));
         }
+        let right = self.check_damage(&harms, &recovery);
+        self.check(right);
+        self.disk.mended();
         let how = std::mem::replace(&mut self.stopped, How::Close);
         let appending = std::mem::take(&mut self.appending);
         let now = self.instant();
@@ -306,6 +310,11 @@ impl World {
         self.disk.revive();
         if how == How::Power {
             self.cut_power();
+        }
+        if matches!(self.fault, Some(Fault::BytesRot | Fault::BytesRotInOrder))
+            && let Err(error) = self.disk.rot()
+        {
+            self.violation(format!("the model of the disk: {error}"));
         }
         self.at_delay(down, Event::Start);
     }

@@ -51,9 +51,13 @@ pub(crate) enum Fault {
     ConnectsTwiceAsFast,
     /// One session more than all shards together may have.
     OneSessionMore,
+    /// A byte of each segment changes while the server is down.
+    BytesRot,
+    /// The same after a stop in order.
+    BytesRotInOrder,
 }
 
-pub(crate) const ALL: [Fault; 22] = [
+pub(crate) const ALL: [Fault; 24] = [
     Fault::AnswersBeforeTheSync,
     Fault::SyncsNothing,
     Fault::LosesOutcomes,
@@ -76,6 +80,8 @@ pub(crate) const ALL: [Fault; 22] = [
     Fault::OneMessageMore,
     Fault::ConnectsTwiceAsFast,
     Fault::OneSessionMore,
+    Fault::BytesRot,
+    Fault::BytesRotInOrder,
 ];
 
 impl Fault {
@@ -104,6 +110,8 @@ impl Fault {
             Self::OneMessageMore => &["messages on one connection toward"],
             Self::ConnectsTwiceAsFast => &["connections toward", "faster than"],
             Self::OneSessionMore => &["sessions, ", "may be"],
+            Self::BytesRot => &["damage where nothing was lost"],
+            Self::BytesRotInOrder => &["damage after a stop in order"],
         }
     }
 
@@ -113,7 +121,9 @@ impl Fault {
             Self::AnswersBeforeTheSync | Self::SyncsNothing => stop(shape, How::Power),
             Self::LosesOutcomes
             | Self::EndsWithoutItsNotification
-            | Self::ForgetsOneOfRecovered => stop(shape, How::Kill),
+            | Self::ForgetsOneOfRecovered
+            | Self::BytesRot => stop(shape, How::Kill),
+            Self::BytesRotInOrder => stop(shape, How::Close),
             Self::LosesBetweenShards => shape.shards = 2,
             Self::OneClassForAll => rush(shape),
             _ => {}

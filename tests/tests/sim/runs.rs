@@ -218,6 +218,7 @@ pub(crate) fn a_thousand_seeds() {
     // Worlds in which nothing happens show nothing.
     assert!(sum.deliveries > 20_000 && sum.stops > 500 && sum.deferrals > 5_000);
     assert!(sum.bounced > 500 && sum.expired > 100 && sum.disk_failures > 100);
+    assert!(sum.damaged > 50);
 }
 
 pub(crate) fn seeds_that_found_something() {

@@ -186,6 +186,7 @@ pub(crate) struct Summary {
     pub(crate) deferrals: u64,
     pub(crate) duplicates: u64,
     pub(crate) reopened: u64,
+    pub(crate) damaged: u64,
     pub(crate) stops: u64,
     pub(crate) connections: u64,
     pub(crate) messages: u64,
@@ -205,6 +206,7 @@ impl std::ops::AddAssign for Summary {
         self.deferrals += other.deferrals;
         self.duplicates += other.duplicates;
         self.reopened += other.reopened;
+        self.damaged += other.damaged;
         self.stops += other.stops;
         self.connections += other.connections;
         self.messages += other.messages;
@@ -425,7 +427,7 @@ impl World {
                 let how = if how == How::Close { How::Kill } else { how };
                 self.stop(how, down);
             }
-            let right = self.counted().and_then(|()| self.count_all());
+            let right = self.count();
             self.check(right);
             if self.steps > STEPS_MAX {
                 self.violation("this world has no end".into());
@@ -446,6 +448,7 @@ impl World {
             deferrals: books.deferrals,
             duplicates: books.duplicates,
             reopened: books.reopened,
+            damaged: books.damaged,
             stops: u64::from(self.stops),
             connections: self.network.watch.connections,
             messages: self.network.watch.messages,
