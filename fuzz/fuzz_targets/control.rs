@@ -13,8 +13,10 @@ use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
+type Fields = (u64, u32, &'static str, &'static str, &'static str, &'static str, Option<&'static str>, DeliveryState);
+
 /// Three deliveries that filters look at.
-const SUBJECTS: [(u64, u32, &str, &str, &str, &str, Option<&str>, DeliveryState); 3] = [
+const SUBJECTS: [Fields; 3] = [
     (1, 0, "a@b.example", "c@d.example", "d.example", "shop", Some("google"), DeliveryState::Ready),
     (2, 7, "", "x@sub.d.example", "sub.d.example", "", None, DeliveryState::Held),
     (u64::MAX, u32::MAX, "ä@b.example", "x@ä.example", "ä.example", "Ä", Some(""), DeliveryState::Deferred),
@@ -37,7 +39,7 @@ fn subjects() -> impl Iterator<Item = Subject<'static>> {
 
 /// What a filter means, said another way.
 fn means(filter: &Filter, it: &Subject<'_>) -> bool {
-    let same = |a: &str, b: &str| a.to_ascii_lowercase() == b.to_ascii_lowercase();
+    let same = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
     let all = |wanted: &Option<String>, is: &str| wanted.iter().all(|w| same(w, is));
     let domain = filter.domain.iter().all(|wanted| {
         match wanted.strip_prefix("*.").or(wanted.strip_prefix('.')) {

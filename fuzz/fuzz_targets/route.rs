@@ -86,7 +86,7 @@ fn answer(now: Instant, question: &Question, said: &Said, canonical: u8, ttl_s: 
     Answer {
         outcome,
         canonical: if canonical < 128 { question.name.clone() } else { name(canonical) },
-        secure: canonical % 2 == 0,
+        secure: canonical.is_multiple_of(2),
         expires: now + Duration::from_secs(u64::from(ttl_s)),
     }
 }

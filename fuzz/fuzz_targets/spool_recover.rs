@@ -413,7 +413,7 @@ fuzz_target!(|bytes: &[u8]| {
     let segments = folder().join("segments");
     let _ = fs::remove_dir_all(folder());
     fs::create_dir_all(&segments).expect("room");
-    let first = world.first_segment.max(1).min(u32::MAX - 64);
+    let first = world.first_segment.clamp(1, u32::MAX - 64);
     for (n, file) in files.iter().enumerate() {
         if let Some(file) = file {
             let name = format!("{:010}-{:016x}.log", first + n as u32, salt(n));

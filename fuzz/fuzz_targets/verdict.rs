@@ -5,7 +5,9 @@ use courser_core::feedback::verdict::{Class, Rules, Stage};
 use courser_core::smtp::reply::{EnhancedCode, Reply, ReplyCode};
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|input: (u16, Option<(u8, u16, u16)>, u8, Vec<u8>)| {
+type Input = (u16, Option<(u8, u16, u16)>, u8, Vec<u8>);
+
+fuzz_target!(|input: Input| {
     let (code, enhanced, stage, text) = input;
     let Some(code) = ReplyCode::new(code) else {
         return;

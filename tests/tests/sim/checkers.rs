@@ -2,25 +2,26 @@
 //!
 //! | checker | says |
 //! |---|---|
-//! | [`Books::counted`], [`World::count_all`] | conservation: each open delivery is in exactly one place, and none that isn't |
+//! | [`World::count`](crate::counting) | after every step, conservation: each open delivery is in exactly one place, and none that isn't |
 //! | [`Watch`](crate::network::Watch) | no limit is exceeded, measured on the wire |
 //! | [`World::check_order`] | first in, first out; classes, tenants and campaigns take their turns |
 //! | [`Books::deferred`], [`Books::tried`] | retries as the schedule says, and not before |
-//! | [`World::count_all`] | what is due isn't left waiting, and what waits in a lane has somebody who will come for it |
+//! | [`World::count`](crate::counting) | after every step: what is due isn't left waiting, and what waits in a lane has somebody who will come for it |
 //! | [`Books::ended`], [`World::check_the_end`] | one end for each delivery, within its life and a bound |
 //! | [`Books::received`] | no second copy but for what RFC 1047 or a crash excuses, and nothing that was not sent |
 //! | [`Books::recovered`] | after a crash nothing that got 250 is lost, nothing comes back that was on disk as ended, nothing is invented |
+//! | [`World::check_damage`] | a start reports damage only where the disk lost or tore a write |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use courser::config::Retry;
-use courser::spool::{OutcomeKind, Recovery};
+use courser::spool::{DamageKind, OutcomeKind, Recovery};
 use courser_core::time::Instant;
 use courser_core::traffic::scheduler::{Class, DeliveryId, LaneId, Where};
 
+use crate::disk::Harm;
 use crate::keeping::WALL_BEGINS_MS;
-use crate::session::Client;
 use crate::shape::How;
 use crate::world::World;
 
@@ -48,6 +49,8 @@ pub(crate) struct Recipient {
     pub(crate) excuses: u32,
     /// A session has it now.
     pub(crate) in_flight: bool,
+    /// The last [`Books::round`] in which it was found in the queue.
+    pub(crate) counted: u64,
 }
 
 /// One message.
@@ -56,6 +59,7 @@ pub(crate) struct Mail {
     pub(crate) with: With,
     pub(crate) tenant: u32,
     pub(crate) campaign: u32,
+    pub(crate) class: Class,
     pub(crate) ids: Vec<u64>,
     pub(crate) body: bytes::Bytes,
     pub(crate) received: Instant,
@@ -82,6 +86,8 @@ pub(crate) struct Books {
     pub(crate) open: u64,
     /// Of these, those on their way between shards.
     pub(crate) moving: u64,
+    /// How often all was counted.
+    pub(crate) round: u64,
     /// Changed, and the change is in memory only.
     pub(crate) in_memory: Changed,
     /// And those whose change is written and not synced.
@@ -95,6 +101,8 @@ pub(crate) struct Books {
     pub(crate) deferrals: u64,
     pub(crate) duplicates: u64,
     pub(crate) reopened: u64,
+    /// Warnings of starts.
+    pub(crate) damaged: u64,
 }
 
 impl Books {
@@ -506,7 +514,7 @@ impl World {
                 Some(Waits {
                     id: v.id,
                     message: v.delivery.message,
-                    class: v.delivery.class,
+                    class: mail.class,
                     tenant: mail.tenant,
                     campaign: mail.campaign,
                     entered: shard.turns.entered.get(&v.id.0).map_or(i64::MAX, |e| e.1),
@@ -635,169 +643,27 @@ impl World {
         Ok(())
     }
 
-    /// Conservation at a glance: as many deliveries in the schedulers as are open.
-    pub(crate) fn counted(&self) -> Result<(), String> {
-        let Some(server) = &self.server else {
-            return Ok(());
-        };
-        let queued: u64 = server
-            .shards
-            .iter()
-            .map(|s| u64::from(s.queue.scheduler.len()))
-            .sum();
-        let books = &self.books;
-        if queued + books.moving != books.open {
-            return Err(format!(
-                "{queued} deliveries in the schedulers, {} on their way between shards, {} open",
-                books.moving, books.open
-            ));
-        }
-        Ok(())
-    }
-
-    /// Conservation in full, and that nobody is left waiting.
-    pub(crate) fn count_all(&self) -> Result<(), String> {
-        let Some(server) = &self.server else {
-            return Ok(());
-        };
-        let now = self.instant();
-        let mut seen = BTreeSet::new();
-        for (n, shard) in server.shards.iter().enumerate() {
-            let scheduler = &shard.queue.scheduler;
-            // It isn't about to be driven.
-            let idle = shard.drive_at.is_none_or(|at| at > self.now + 50_000);
-            let mut working: BTreeMap<u32, u32> = BTreeMap::new();
-            for client in server.clients.values().filter(|c| c.shard == n) {
-                for delivery in client.holds() {
-                    working.insert(delivery.0, client.task.session.0);
-                }
-            }
-            for view in scheduler.deliveries(DeliveryId(0)) {
-                let Some((message, leased)) = shard.queue.leased(view.id) else {
-                    return Err(format!("{} has no message", view.id));
-                };
-                let Some(&key) = self.books.by_id.get(&message.id()) else {
-                    return Err(format!("{} is of no message of this world", view.id));
-                };
-                let name = (key, leased.recipient);
-                if !seen.insert(name) {
-                    return Err(format!("m{key}-{} is in two places", leased.recipient));
-                }
-                let mail = &self.books.mails[key as usize];
-                let r = &mail.recipients[leased.recipient as usize];
-                if r.ended.is_some() || mail.with != With::Server {
-                    return Err(format!(
-                        "m{key}-{} is queued and is not open",
-                        leased.recipient
-                    ));
-                }
-                let with = working.remove(&view.id.0);
-                match (view.state, with) {
-                    (Where::InFlight(session), Some(at)) if session.0 == at => {}
-                    (Where::InFlight(_), _) | (_, Some(_)) => {
-                        return Err(format!(
-                            "m{key}-{} is {:?} and session {with:?} has it",
-                            leased.recipient, view.state
-                        ));
-                    }
-                    (Where::Waiting, None)
-                        if view.delivery.due + Duration::from_millis(5) < now && idle =>
-                    {
-                        return Err(format!(
-                            "m{key}-{} is due since {:?} and still waits",
-                            leased.recipient,
-                            now.since(view.delivery.due)
-                        ));
-                    }
-                    (Where::Queued(lane), None) if idle => {
-                        self.somebody_comes(n, lane, key, leased.recipient)?
-                    }
-                    (Where::Stranded | Where::Held, None) => {
-                        return Err(format!(
-                            "m{key}-{} is {:?} for no reason",
-                            leased.recipient, view.state
-                        ));
-                    }
-                    _ => {}
-                }
-            }
-            if let Some((delivery, session)) = working.first_key_value() {
-                return Err(format!(
-                    "session {session} has delivery {delivery}, the scheduler hasn't"
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// What waits in a lane is worked on, or the scheduler will wake up for it: within the time
-    /// that its slowest rate needs for one token, or at the end of its pause.
-    fn somebody_comes(
-        &self,
-        n: usize,
-        lane: LaneId,
-        key: u32,
-        recipient: u32,
+    /// Damage is reported where the disk lost or tore a write, and nowhere else; none of it is of
+    /// what was synced.
+    pub(crate) fn check_damage(
+        &mut self,
+        harms: &[Harm],
+        recovery: &Recovery,
     ) -> Result<(), String> {
-        let Some(server) = &self.server else {
-            return Ok(());
-        };
-        let shard = &server.shards[n];
-        let scheduler = &shard.queue.scheduler;
-        let Some(view) = scheduler.lane_view(lane) else {
-            return Err(format!(
-                "m{key}-{recipient} is in {lane}, which isn't there"
-            ));
-        };
-        let limits = scheduler.limits_of(view.gate);
-        let now = self.instant();
-        let rates = [limits.connection_rate, limits.message_rate];
-        let token = rates
-            .iter()
-            .flatten()
-            .map(|r| r.period() / r.count())
-            .max()
-            .unwrap_or_default();
-        // Sessions that were opened ahead may be in line for tokens before it.
-        let token = token * (limits.concurrency + 1) + Duration::from_secs(1);
-        let by = view.block.map_or(now, |b| b.until.max(now)) + token;
-        if view.sessions > 0 {
-            // One of its sessions works, or looks again soon.
-            let comes = |c: &Client| c.sleeps_until().is_none_or(|at| at <= by);
-            return match server
-                .clients
-                .values()
-                .any(|c| (c.shard, c.task.lane) == (n, lane) && comes(c))
-            {
-                true => Ok(()),
-                false => Err(format!(
-                    "m{key}-{recipient} waits in {lane} ({view:?}), and all its sessions sleep until after {by:?}: {:?}",
-                    server
-                        .clients
-                        .values()
-                        .filter(|c| c.task.lane == lane)
-                        .map(|c| c.sleeps_until())
-                        .collect::<Vec<_>>()
-                )),
-            };
+        self.books.damaged += recovery.warnings.len() as u64;
+        for damage in &recovery.warnings {
+            if self.stopped == How::Close {
+                return Err(format!("damage after a stop in order: {damage}"));
+            }
+            let (from, to) = (damage.from, damage.to);
+            if !harms.iter().any(|h| h.touches(&damage.path, from, to)) {
+                return Err(format!("damage where nothing was lost: {damage}"));
+            }
+            if matches!(damage.kind, DamageKind::Corrupt | DamageKind::Unreadable) {
+                return Err(format!("an unfinished write is taken for worse: {damage}"));
+            }
         }
-        if scheduler.totals().sessions >= shard.sessions_max {
-            return Ok(());
-        }
-        let busy = scheduler
-            .lanes()
-            .filter(|l| (l.source, l.gate) == (view.source, view.gate))
-            .map(|l| l.sessions)
-            .sum::<u32>();
-        if busy >= limits.concurrency {
-            return Ok(());
-        }
-        match scheduler.next_wakeup() {
-            Some(at) if at <= by => Ok(()),
-            at => Err(format!(
-                "m{key}-{recipient} waits in {lane} ({view:?}), and nobody comes: the next wake-up is {at:?}, now is {now:?}"
-            )),
-        }
+        Ok(())
     }
 
     /// The world has run out of events.

@@ -63,6 +63,22 @@ struct State {
     lies: bool,
     ops: u64,
     failures: u64,
+    harms: Vec<Harm>,
+}
+
+/// Where a write may have come to nothing, or to a part of it: a file, and bytes of it.
+#[derive(Clone)]
+pub(crate) struct Harm {
+    path: PathBuf,
+    from: u64,
+    to: u64,
+}
+
+impl Harm {
+    /// Whether it is among these bytes, or ends where they begin, or the other way round.
+    pub(crate) fn touches(&self, path: &Path, from: u64, to: u64) -> bool {
+        self.path.file_name() == path.file_name() && self.from <= to && from <= self.to
+    }
 }
 
 pub(crate) struct SimDisk(Mutex<State>);
@@ -81,6 +97,7 @@ impl SimDisk {
             lies: false,
             ops: 0,
             failures: 0,
+            harms: Vec::new(),
         }))
     }
 
@@ -116,6 +133,35 @@ impl SimDisk {
         (state.ops, state.failures)
     }
 
+    /// Where writes were lost or torn and nothing was written over it since.
+    pub(crate) fn harms(&self) -> Vec<Harm> {
+        self.state().harms.clone()
+    }
+
+    /// A start has seen all harm, and left none behind.
+    pub(crate) fn mended(&self) {
+        self.state().harms.clear();
+    }
+
+    /// One byte of what is on disk for sure changes, and nobody knows: a fault that the checkers
+    /// have to find.
+    pub(crate) fn rot(&self) -> io::Result<()> {
+        let mut state = self.state();
+        let state = &mut *state;
+        for path in state.names.values() {
+            let Ok(mut image) = fs::read(path) else {
+                continue;
+            };
+            // In the first record, which each segment has.
+            let Some(byte) = image.get_mut(8) else {
+                continue;
+            };
+            *byte ^= 1;
+            fs::write(path, image)?;
+        }
+        Ok(())
+    }
+
     /// The machine starts again.
     pub(crate) fn revive(&self) {
         let mut state = self.state();
@@ -139,6 +185,17 @@ impl SimDisk {
             let mut image = undone(fs::read(&path)?, &tracked.changes);
             for change in &tracked.changes {
                 redo(&mut image, change, mode, &mut state.random);
+                let (from, len) = match change {
+                    Change::Write { at, data, .. } => (*at, data.len()),
+                    Change::Cut { to, lost } => (*to, lost.len()),
+                };
+                if mode != 1 {
+                    state.harms.push(Harm {
+                        path: path.clone(),
+                        from,
+                        to: from + len as u64,
+                    });
+                }
             }
             fs::write(&path, image)?;
         }
@@ -222,18 +279,28 @@ impl State {
         fails
     }
 
-    fn tracked(&mut self, file: &File) -> io::Result<&mut Tracked> {
+    fn path(&mut self, file: &File) -> io::Result<PathBuf> {
         let inode = file.metadata()?.ino();
-        let path = match self.names.get(&inode) {
-            Some(path) => path.clone(),
-            None => {
-                use std::os::fd::AsRawFd;
-                let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
-                self.names.insert(inode, path.clone());
-                path
-            }
-        };
+        if let Some(path) = self.names.get(&inode) {
+            return Ok(path.clone());
+        }
+        use std::os::fd::AsRawFd;
+        let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+        self.names.insert(inode, path.clone());
+        Ok(path)
+    }
+
+    fn tracked(&mut self, file: &File) -> io::Result<&mut Tracked> {
+        let path = self.path(file)?;
         Ok(self.files.entry(path).or_default())
+    }
+
+    /// A write that doesn't get through whole.
+    fn harm(&mut self, file: &File, from: u64, len: usize) -> io::Result<()> {
+        let path = self.path(file)?;
+        let to = from + len as u64;
+        self.harms.push(Harm { path, from, to });
+        Ok(())
     }
 
     fn write(&mut self, file: &File, data: Vec<u8>, at: u64) -> io::Result<()> {
@@ -242,7 +309,12 @@ impl State {
         }
         let old_len = file.metadata()?.len();
         file.write_all_at(&data, at)?;
-        let tracked = self.tracked(file)?;
+        let path = self.path(file)?;
+        let to = at + data.len() as u64;
+        // Written again and whole.
+        self.harms
+            .retain(|h| h.path != path || h.from < at || h.to > to);
+        let tracked = self.files.entry(path).or_default();
         tracked.changes.push(Change::Write { at, old_len, data });
         Ok(())
     }
@@ -258,10 +330,12 @@ impl Disk for SimDisk {
         let len = data.len();
         let mut state = self.state();
         if state.dead {
+            state.harm(file, offset, len)?;
             return Ok(len);
         }
         if !state.goes_on() {
             // It ends in the middle of this write.
+            state.harm(file, offset, len)?;
             let some = state.random.below(len as u64 + 1) as usize;
             data.truncate(some);
             state.write(file, data, offset)?;
@@ -270,6 +344,7 @@ impl Disk for SimDisk {
         let fails = state.troubles.write_fails;
         if state.full || state.fails(fails) {
             state.failures += u64::from(state.full);
+            state.harm(file, offset, len)?;
             let some = state.random.below(len as u64 + 1) as usize;
             data.truncate(some);
             state.write(file, data, offset)?;
@@ -356,7 +431,9 @@ impl Disk for SimDisk {
             let mut lost = vec![0; (old - len) as usize];
             file.read_exact_at(&mut lost, len)?;
             file.set_len(len)?;
-            let tracked = state.tracked(file)?;
+            let path = state.path(file)?;
+            state.harms.retain(|h| h.path != path || h.from < len);
+            let tracked = state.files.entry(path).or_default();
             tracked.changes.push(Change::Cut { to: len, lost });
         }
         Ok(())

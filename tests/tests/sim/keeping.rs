@@ -18,7 +18,7 @@ use courser::spool::{
 use courser_core::mail::address::ReversePath;
 use courser_core::mail::dsn;
 use courser_core::time::{Instant, Wall};
-use courser_core::traffic::scheduler::SourceId;
+use courser_core::traffic::scheduler::{Class, SourceId};
 
 use crate::checkers::{Mail, Recipient, With};
 use crate::mutations::Fault;
@@ -118,6 +118,7 @@ impl World {
         };
         let troubles = self.troubles();
         self.disk.set_troubles(Default::default());
+        let harms = self.disk.harms();
         let opened = Stepped::open(
             &self.dir,
             options,
@@ -158,6 +159,9 @@ impl World {
         for damage in &recovery.warnings {
             self.say(|| format!("damaged: {damage}"));
         }
+        let right = self.check_damage(&harms, &recovery);
+        self.check(right);
+        self.disk.mended();
         let how = std::mem::replace(&mut self.stopped, How::Close);
         let appending = std::mem::take(&mut self.appending);
         let now = self.instant();
@@ -307,6 +311,11 @@ impl World {
         if how == How::Power {
             self.cut_power();
         }
+        if matches!(self.fault, Some(Fault::BytesRot | Fault::BytesRotInOrder))
+            && let Err(error) = self.disk.rot()
+        {
+            self.violation(format!("the model of the disk: {error}"));
+        }
         self.at_delay(down, Event::Start);
     }
 
@@ -331,8 +340,13 @@ impl World {
         let received_ms = self.wall_ms() as u64;
         let hold = (letter.hold_s > 0)
             .then(|| Wall::from_unix((received_ms / 1000) as i64).plus_s(letter.hold_s as i64));
-        let whose = u64::from(self.fault != Some(Fault::OneQueueForAll));
         let mail = &self.books.mails[key as usize];
+        let (tenants, campaigns, class) = match self.fault {
+            Some(Fault::OneQueueForAll) => (0, 0, mail.class),
+            Some(Fault::OneCampaignForAll) => (1, 0, mail.class),
+            Some(Fault::OneClassForAll) => (1, 1, Class::Bulk),
+            _ => (1, 1, mail.class),
+        };
         let fields = EnvelopeFields {
             id,
             received_ms,
@@ -342,10 +356,10 @@ impl World {
                 String::new()
             },
             hold_until: hold,
-            tenant: format!("t{}", letter.tenant * whose),
-            campaign: format!("c{}", letter.campaign * whose),
+            tenant: format!("t{}", letter.tenant * tenants),
+            campaign: format!("c{}", letter.campaign * campaigns),
             stream: STREAMS[letter.stream].into(),
-            class: letter.stream as u8,
+            class: class as u8,
             body_len: mail.body.len() as u64,
             recipients: letter
                 .to
@@ -855,6 +869,7 @@ impl World {
             with: With::Submitter,
             tenant,
             campaign,
+            class: Class::ALL[stream.class as usize],
             ids: vec![id],
             body,
             received: now,

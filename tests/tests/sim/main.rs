@@ -8,7 +8,7 @@
 //! | [`shape`] | what a seed's world is made of |
 //! | [`shard`], [`session`], [`keeping`] | what the runner's threads do between the real parts |
 //! | [`receivers`], [`names`], [`network`], [`disk`] | the outside |
-//! | [`checkers`] | what has to be true after every step |
+//! | [`checkers`], [`counting`] | what has to be true, after every step |
 //! | [`mutations`] | faults on purpose, which the checkers have to find |
 //! | [`seeds`] | seeds that found something once |
 //!
@@ -24,6 +24,7 @@
 #![allow(missing_docs)]
 
 mod checkers;
+mod counting;
 mod disk;
 mod keeping;
 mod mutations;

@@ -12,7 +12,7 @@ use std::time::Instant;
 use courser_tests::suite;
 
 use crate::Tests;
-use crate::mutations::{self, Fault};
+use crate::mutations;
 use crate::seeds;
 use crate::trace::Trace;
 use crate::world::{Summary, World};
@@ -65,15 +65,22 @@ fn scratch() -> tempfile::TempDir {
     made.expect("a folder for the worlds' files")
 }
 
-fn live(
+fn live(seed: u64, dir: &Path, trace: Trace) -> (Result<Summary, String>, Trace) {
+    live_in(seed, dir, trace, |dir, trace| {
+        World::new(seed, dir, None, trace)
+    })
+}
+
+/// Lets a world live that was made in an empty folder.
+fn live_in(
     seed: u64,
     dir: &Path,
-    fault: Option<Fault>,
     trace: Trace,
+    make: impl FnOnce(&Path, Trace) -> World,
 ) -> (Result<Summary, String>, Trace) {
     let dir: PathBuf = dir.join(format!("w{seed}"));
     std::fs::create_dir(&dir).expect("a folder for a world");
-    let mut world = World::new(seed, &dir, fault, trace);
+    let mut world = make(&dir, trace);
     let outcome = catch_unwind(AssertUnwindSafe(|| world.run()));
     let outcome = outcome.unwrap_or_else(|panic| {
         let text = panic
@@ -90,13 +97,13 @@ fn live(
 
 /// One world; a violation as an error, with the way to see it again.
 fn world(seed: u64, dir: &Path) -> Result<Summary, String> {
-    let (outcome, _) = live(seed, dir, None, Trace::default());
+    let (outcome, _) = live(seed, dir, Trace::default());
     outcome.map_err(|wrong| {
         let trace = Trace {
             lines: Some(Vec::new()),
             ..Trace::default()
         };
-        let (_, trace) = live(seed, dir, None, trace);
+        let (_, trace) = live(seed, dir, trace);
         let lines = trace.lines.unwrap_or_default();
         let tail = lines[lines.len().saturating_sub(TAIL)..].join("\n");
         format!(
@@ -113,7 +120,7 @@ pub(crate) fn replay() {
         loud: true,
         ..Trace::default()
     };
-    let (outcome, _) = live(seed, dir.path(), None, trace);
+    let (outcome, _) = live(seed, dir.path(), trace);
     match outcome {
         Ok(summary) => println!("seed {seed}: {summary:?}"),
         Err(wrong) => panic!("seed {seed}: {wrong}"),
@@ -211,6 +218,7 @@ pub(crate) fn a_thousand_seeds() {
     // Worlds in which nothing happens show nothing.
     assert!(sum.deliveries > 20_000 && sum.stops > 500 && sum.deferrals > 5_000);
     assert!(sum.bounced > 500 && sum.expired > 100 && sum.disk_failures > 100);
+    assert!(sum.damaged > 50);
 }
 
 pub(crate) fn seeds_that_found_something() {
@@ -226,7 +234,7 @@ pub(crate) fn the_same_seed_is_the_same_world() {
     let dir = scratch();
     for seed in 0..60 {
         let hash = |_| {
-            let (outcome, trace) = live(seed, dir.path(), None, Trace::default());
+            let (outcome, trace) = live(seed, dir.path(), Trace::default());
             outcome.unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
             trace.hash
         };
@@ -235,19 +243,37 @@ pub(crate) fn the_same_seed_is_the_same_world() {
     }
 }
 
-/// Worlds that a fault may go unnoticed in, before the checkers count as blind to it.
+/// Worlds that a fault may go unnoticed in, before its checker counts as blind to it.
 const BLIND_AFTER: u64 = 150;
 
+/// Each fault is found by the checker that is there for it, in a world that is right without it.
 pub(crate) fn every_fault_is_found() {
     let dir = scratch();
     for fault in mutations::ALL {
+        let bent = |seed, faulty: bool| {
+            let (outcome, _) = live_in(seed, dir.path(), Trace::default(), |dir, trace| {
+                let mut world = World::new(seed, dir, Some(fault), trace);
+                world.fault = world.fault.filter(|_| faulty);
+                world
+            });
+            outcome.err()
+        };
+        let mut others = 0;
         let found = (0..BLIND_AFTER).find_map(|seed| {
-            let (outcome, _) = live(seed, dir.path(), Some(fault), Trace::default());
-            outcome.err().map(|wrong| (seed, wrong))
+            let wrong = bent(seed, true)?;
+            let its_own = fault.found_by().iter().all(|words| wrong.contains(words));
+            others += u32::from(!its_own);
+            its_own.then_some((seed, wrong))
         });
-        match found {
-            Some((seed, wrong)) => println!("{fault:?}: found with seed {seed}: {wrong}"),
-            None => panic!("no checker sees {fault:?} in {BLIND_AFTER} worlds"),
+        let Some((seed, wrong)) = found else {
+            panic!(
+                "no checker says {:?} of {fault:?} in {BLIND_AFTER} worlds, {others} were wrong otherwise",
+                fault.found_by()
+            );
+        };
+        if let Some(wrong) = bent(seed, false) {
+            panic!("seed {seed} is wrong without {fault:?} too: {wrong}");
         }
+        println!("{fault:?}: found with seed {seed}, after {others} that others saw: {wrong}");
     }
 }

@@ -132,15 +132,11 @@ impl Client {
     }
 
     /// The deliveries that it has and has not reported.
-    pub(crate) fn holds(&self) -> Vec<DeliveryId> {
-        let mut all = Vec::new();
-        for (id, _) in &self.leased {
-            if let Some(transaction) = self.transactions.get(*id) {
-                let untold = transaction.leased.iter().zip(&transaction.told);
-                all.extend(untold.filter(|(_, told)| !**told).map(|(l, _)| l.delivery));
-            }
-        }
-        all
+    pub(crate) fn holds(&self) -> impl Iterator<Item = DeliveryId> {
+        let open = self.leased.iter();
+        let open = open.filter_map(|(id, _)| self.transactions.get(*id));
+        let all = open.flat_map(|t| t.leased.iter().zip(&t.told));
+        all.filter(|(_, told)| !**told).map(|(l, _)| l.delivery)
     }
 
     /// It has nothing to do until then, unless somebody rings.

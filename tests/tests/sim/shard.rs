@@ -86,19 +86,26 @@ impl Shard {
         let config = world.config.clone();
         let max = config.limits.max_delivery_sessions;
         let shards = world.shape.shards;
-        let share = (max / shards + usize::from(index < max % shards)).max(1) as u32;
+        let more = usize::from(world.fault == Some(Fault::OneSessionMore));
+        let share = (max / shards + usize::from(index < max % shards)).max(1) + more;
+        let share = share as u32;
         let mut limits = courser::queue::providers::limits(
             &config.delivery.limits,
             config.delivery.idle_keepalive,
         );
-        if world.fault == Some(Fault::OneConnectionMore) {
-            limits.concurrency += 1;
-        }
-        if world.fault == Some(Fault::TwiceAsFast) {
-            limits.message_rate = limits.message_rate.map(|r| {
-                let per_s = r.period().as_secs() as u32;
-                Rate::new(r.count() * 2, per_s).with_burst(r.burst() + 1)
-            });
+        let twice = |r: Rate| {
+            let per_s = r.period().as_secs() as u32;
+            Rate::new(r.count() * 2, per_s).with_burst(r.burst() + 1)
+        };
+        match world.fault {
+            Some(Fault::OneConnectionMore) => limits.concurrency += 1,
+            Some(Fault::TwiceAsFast) => limits.message_rate = limits.message_rate.map(twice),
+            Some(Fault::ConnectsTwiceAsFast) => {
+                limits.connection_rate = limits.connection_rate.map(twice);
+            }
+            Some(Fault::OneRecipientMore) => limits.recipients_per_transaction += 1,
+            Some(Fault::OneMessageMore) => limits.messages_per_connection += 1,
+            _ => {}
         }
         let scheduler = Scheduler::new(scheduler::Config {
             sessions_max: share,
@@ -641,12 +648,17 @@ impl World {
         let now = self.instant();
         let key = self.books.by_id[&message.id()];
         self.books.recipient(key, leased.recipient).in_flight = false;
+        let report = match self.fault {
+            Some(Fault::PutsBackBehind) => Report::Deferred {
+                due: now,
+                exclude_source: false,
+            },
+            _ => Report::NotTried,
+        };
         let Some(shard) = self.shard(n) else { return };
         shard.turns.comes_back(leased.delivery);
-        let reported = shard
-            .queue
-            .scheduler
-            .report(now, leased.delivery, Report::NotTried);
+        let scheduler = &mut shard.queue.scheduler;
+        let reported = scheduler.report(now, leased.delivery, report);
         if let Err(misuse) = reported {
             return self.violation(format!("put back: {misuse}"));
         }
@@ -659,7 +671,11 @@ impl World {
     pub(crate) fn retry_of(&self, message: &Message) -> Retry {
         let view = message.envelope();
         let stream = self.config.stream_named(view.stream()).unwrap_or(0);
-        self.config.streams[stream].retry.clone()
+        let mut retry = self.config.streams[stream].retry.clone();
+        if self.fault == Some(Fault::LivesTooLong) {
+            retry.life *= 3;
+        }
+        retry
     }
 
     /// Ends an attempt. `task`: the lane that it was made in.
@@ -724,6 +740,10 @@ impl World {
         };
         let Some(wait) = schedule(&retry).next(&next, 0) else {
             return self.end(n, message, leased, OutcomeKind::Expired, said);
+        };
+        let wait = match self.fault {
+            Some(Fault::WaitsTooLong) => wait * 3,
+            _ => wait,
         };
         self.say(|| {
             format!(
