@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use arbitrary::{Arbitrary, Unstructured};
 use courser::spool::disk::Disk;
@@ -16,11 +17,13 @@ use courser::spool::record::{
 };
 use courser::spool::{
     Deferral, Envelope, EnvelopeFields, Options, Outcome, OutcomeKind, ReadError, RecipientFields,
-    RecoveredMessage, SpoolError, SpoolState, Store,
+    RecoveredMessage, Recovery, Spool as Store, SpoolError, SpoolState, Stepped,
 };
 use courser_core::time::Wall;
 use libfuzzer_sys::fuzz_target;
 
+/// Longer than sparse segments are left alone.
+const SETTLED: Duration = Duration::from_secs(11);
 const SEGMENTS_MAX: usize = 4;
 const RECORDS_MAX: usize = 40;
 /// Ids from here on have their ends told with the time too.
@@ -157,6 +160,7 @@ impl Spool {
             body_len: body.len() as u32,
             head_crc: crc32c::crc32c(head),
             body_crc: crc32c::crc32c(body),
+            body_damaged: false,
             synced: if synced { (at / 8) as u32 } else { 0 },
         };
         file.extend(header.encode());
@@ -356,9 +360,28 @@ fn folder() -> &'static PathBuf {
     })
 }
 
-/// Opens, looks at every message, closes. Nothing that wasn't written may be found.
+/// Opens, looks at every message, copies forward what is worth it, closes. Nothing that wasn't written
+/// may be found.
 fn open(spool: &Spool) -> Result<(Vec<RecoveredMessage>, usize), SpoolError> {
-    let (store, recovery) = Store::open(folder(), options())?;
+    let mut now = Instant::now();
+    let (store, mut parts, recovery) = Stepped::open(folder(), options(), now, 1)?;
+    look(spool, &store, &recovery);
+    for _ in 0..2 {
+        loop {
+            parts.write(now);
+            if !(parts.sync(now) | parts.reclaim()) {
+                break;
+            }
+        }
+        now += SETTLED;
+    }
+    look(spool, &store, &recovery);
+    assert!(!matches!(store.status().state, SpoolState::Failed { .. }), "{:?}", store.status());
+    parts.close(now);
+    Ok((recovery.messages, recovery.warnings.len()))
+}
+
+fn look(spool: &Spool, store: &Store, recovery: &Recovery) {
     for found in &recovery.messages {
         let id = found.envelope.id();
         let count = found.envelope.view().recipients().len() as u32;
@@ -387,9 +410,6 @@ fn open(spool: &Spool) -> Result<(Vec<RecoveredMessage>, usize), SpoolError> {
     for damage in &recovery.warnings {
         assert!(damage.from < damage.to && !damage.to_string().is_empty(), "{damage:?}");
     }
-    store.close();
-    assert!(!matches!(store.status().state, SpoolState::Failed { .. }), "{:?}", store.status());
-    Ok((recovery.messages, recovery.warnings.len()))
 }
 
 fuzz_target!(|bytes: &[u8]| {

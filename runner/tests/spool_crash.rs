@@ -408,6 +408,7 @@ fn content_that_looks_like_records_is_not_taken_for_them() {
         body_len: 0,
         head_crc: crc32c::crc32c(&[0; 8]),
         body_crc: 0,
+        body_damaged: false,
         synced: 0,
     };
     let mut content = Vec::new();

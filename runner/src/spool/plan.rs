@@ -133,6 +133,7 @@ impl Writer {
                     kind: Kind::Message,
                     group_goes_on: false,
                     group_began: false,
+                    body_damaged: false,
                     salt: self.active.name.salt,
                     id: 0,
                     seq: self.seq + planned.len() as u64,
@@ -197,6 +198,7 @@ impl Writer {
                         header.seq = moved.header.seq;
                         header.body_len = moved.body.len() as u32;
                         header.body_crc = moved.header.body_crc;
+                        header.body_damaged = moved.header.body_damaged;
                         Head::Borrowed(head)
                     }
                 };
@@ -312,6 +314,7 @@ pub(super) fn make_segment(
         kind: Kind::Meta,
         group_goes_on: false,
         group_began: false,
+        body_damaged: false,
         salt: name.salt,
         id: 0,
         seq,

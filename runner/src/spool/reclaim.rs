@@ -248,7 +248,9 @@ impl Compacting {
                 let body_at = at + HEADER_BYTES as u64 + u64::from(header.head_len);
                 moved.body = read_exact(file, body_at, header.body_len as usize)?;
                 if crc32c::crc32c(&moved.body) != header.body_crc {
-                    // It is copied with its wrong checksum, so that whoever reads it is told.
+                    // It is copied with its wrong checksum, so that whoever reads it is told, and the
+                    // next start doesn't take the copy for one that never reached the disk.
+                    moved.header.body_damaged = true;
                     let to = body_at + u64::from(header.body_len);
                     shared.set_aside(file, name.number, at, to, header.id);
                 }

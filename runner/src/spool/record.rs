@@ -5,7 +5,7 @@
 //!  0  magic     u32   "cRs\x9d"                          ┌────────┬──────────┬──────────┬─────┐
 //!  4  version   u8    1                                  │ header │ head     │ body     │ pad │
 //!  5  kind      u8    message, outcomes, tombstone, …    │ 56     │ head_len │ body_len │ to 8│
-//!  6  flags     u16   bit 0: its group goes on, 1: began └────────┴──────────┴──────────┴─────┘
+//!  6  flags     u16   bits: see [`Header`]              └────────┴──────────┴──────────┴─────┘
 //!  8  salt      u64   the segment's, from its file name
 //! 16  id        u64   the message
 //! 24  seq       u64   order of all records of this spool
@@ -48,6 +48,7 @@ pub const OUTCOMES_MAX: usize = 4096;
 
 const GROUP_GOES_ON: u16 = 1;
 const GROUP_BEGAN: u16 = 2;
+const BODY_DAMAGED: u16 = 4;
 
 /// What a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +80,9 @@ pub struct Header {
     pub group_goes_on: bool,
     /// Records of the same group came before.
     pub group_began: bool,
+    /// The body is a copy of one that didn't match its checksum: it isn't one that failed to reach the
+    /// disk.
+    pub body_damaged: bool,
     /// The segment's salt.
     pub salt: u64,
     /// The message.
@@ -118,6 +122,7 @@ impl Header {
             kind: Kind::Void,
             group_goes_on: false,
             group_began: false,
+            body_damaged: false,
             salt,
             id: 0,
             seq: 0,
@@ -138,8 +143,10 @@ impl Header {
     /// The 56 bytes.
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut out = [0; HEADER_BYTES];
-        let flags = if self.group_goes_on { GROUP_GOES_ON } else { 0 }
-            | if self.group_began { GROUP_BEGAN } else { 0 };
+        let flag = |set, bit| if set { bit } else { 0 };
+        let flags = flag(self.group_goes_on, GROUP_GOES_ON)
+            | flag(self.group_began, GROUP_BEGAN)
+            | flag(self.body_damaged, BODY_DAMAGED);
         out[0..4].copy_from_slice(&MAGIC.to_le_bytes());
         out[4] = RECORD_VERSION;
         out[5] = self.kind as u8;
@@ -189,6 +196,7 @@ impl Header {
             kind,
             group_goes_on: flags & GROUP_GOES_ON != 0,
             group_began: flags & GROUP_BEGAN != 0,
+            body_damaged: flags & BODY_DAMAGED != 0,
             salt,
             id: u64_at(16),
             seq: u64_at(24),
@@ -462,6 +470,7 @@ mod tests {
             kind: Kind::Message,
             group_goes_on: true,
             group_began: false,
+            body_damaged: true,
             salt: 77,
             id,
             seq: 5,

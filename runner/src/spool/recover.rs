@@ -310,7 +310,7 @@ impl Scanning<'_> {
                 Found::BadHead { at, header } => Some((at, at + header.record_len(), Some(header))),
                 Found::Record { header, .. } if header.kind == Kind::Void => {
                     // Its group has lost it, as at the start that found it.
-                    self.broken(name, &mut group);
+                    self.broken(name, path, file, &mut group)?;
                     self.seen(&header);
                     None
                 }
@@ -321,7 +321,7 @@ impl Scanning<'_> {
                     };
                     let to = at + header.record_len();
                     // What can't be read may be good all the same.
-                    let body_torn = match to > synced {
+                    let body_torn = match to > synced && !header.body_damaged {
                         true => match body_sound(file, at, &header) {
                             Ok(sound) => !sound,
                             Err(e) => return Ok(Err(e)),
@@ -335,12 +335,12 @@ impl Scanning<'_> {
                         Some((at, to, Some(header)))
                     } else {
                         if !header.group_began {
-                            self.broken(name, &mut group);
+                            self.broken(name, path, file, &mut group)?;
                         }
                         let lost_some = header.group_began && group.is_empty();
                         group.push((at, header, head));
                         if lost_some {
-                            self.broken(name, &mut group);
+                            self.broken(name, path, file, &mut group)?;
                         } else if !header.group_goes_on {
                             group.drain(..).for_each(|(at, header, head)| {
                                 self.apply(name.number, at, &header, &head)
@@ -351,7 +351,7 @@ impl Scanning<'_> {
                 }
             };
             if let Some((from, to, header)) = bad {
-                self.broken(name, &mut group);
+                self.broken(name, path, file, &mut group)?;
                 if let Some(header) = &header {
                     self.seen(header);
                 }
@@ -439,13 +439,27 @@ impl Scanning<'_> {
         write_all(&*self.options.disk, file, &mut slices, at).map_err(SpoolError::io(path))
     }
 
-    /// A group that lost a member: its messages count.
-    fn broken(&mut self, name: SegmentName, group: &mut Vec<(u64, Header, Vec<u8>)>) {
+    /// A group that lost a member: its messages count. What else it says is made void, as it would
+    /// count again where it was copied forward, without the others of its group.
+    fn broken(
+        &mut self,
+        name: SegmentName,
+        path: &Path,
+        file: &File,
+        group: &mut Vec<(u64, Header, Vec<u8>)>,
+    ) -> Result<(), SpoolError> {
         for (at, header, head) in group.drain(..) {
-            if header.kind == Kind::Message {
-                self.apply(name.number, at, &header, &head);
+            match header.kind {
+                Kind::Message => self.apply(name.number, at, &header, &head),
+                Kind::Meta | Kind::Void => {}
+                Kind::Outcomes | Kind::Tombstone | Kind::Endings => {
+                    self.seen(&header);
+                    let to = at + header.record_len();
+                    self.make_void(name, path, file, at, to, Some(header))?;
+                }
             }
         }
+        Ok(())
     }
 
     fn apply(&mut self, segment: u32, at: u64, header: &Header, head: &[u8]) {

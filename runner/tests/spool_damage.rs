@@ -1,0 +1,136 @@
+//! What is damaged stays what the first start took it for, after it was copied forward too.
+
+mod spool_support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use courser::spool::record::{HEADER_BYTES, Header, Kind};
+use courser::spool::{Batch, Outcome, OutcomeKind, ReadError, Spool, Stepped, Store};
+use spool_support::*;
+
+/// Longer than sparse segments are left alone.
+const SETTLED: Duration = Duration::from_secs(60);
+
+/// A spool whose first segment is no longer among those that may be unsynced.
+fn filled(spool: Spool, waiter: &Waiter) {
+    for _ in 0..60 {
+        let id = spool.next_id();
+        spool
+            .append_message(0, id, envelope(id, 1, 5000), vec![vec![b'x'; 5000].into()])
+            .unwrap();
+        waiter.wait(1);
+    }
+}
+
+fn first_segment(dir: &Path) -> PathBuf {
+    let entries = fs::read_dir(dir.join("segments")).unwrap();
+    entries.map(|e| e.unwrap().path()).min().unwrap()
+}
+
+/// Changes a byte of the record of `id`, `at` from where it begins.
+fn harm(dir: &Path, id: u64, at: impl Fn(&Header) -> usize) {
+    let path = first_segment(dir);
+    let stem = path.file_stem().unwrap().to_str().unwrap();
+    let (_, salt) = stem.split_once('-').unwrap();
+    let salt = u64::from_str_radix(salt, 16).unwrap();
+    let mut data = fs::read(&path).unwrap();
+    let mut begin = 0;
+    loop {
+        let header = Header::decode(&data[begin..], salt).unwrap();
+        if header.kind == Kind::Message && header.id == id {
+            data[begin + at(&header)] ^= 1;
+            break;
+        }
+        begin += header.record_len() as usize;
+    }
+    fs::write(&path, data).unwrap();
+}
+
+/// Opens the spool three times, and copies forward what there is to copy; gives what each start
+/// finds of `id`: how many of its deliveries are open, and its content.
+fn starts(dir: &Path, id: u64) -> Vec<(usize, Result<Bytes, ReadError>)> {
+    let mut copied = 0;
+    let found = (0..3)
+        .map(|_| {
+            let mut now = Instant::now();
+            let (spool, mut parts, recovery) = Stepped::open(dir, quick(), now, 1).unwrap();
+            let of = recovery.messages.iter().find(|m| m.envelope.id() == id);
+            let found = (of.map_or(0, |m| m.open.len()), spool.read_body(id));
+            for _ in 0..2 {
+                loop {
+                    parts.write(now);
+                    if !(parts.sync(now) | parts.reclaim()) {
+                        break;
+                    }
+                }
+                now += SETTLED;
+            }
+            copied += spool.status().compacted;
+            parts.close(now);
+            found
+        })
+        .collect();
+    assert!(copied > 0, "nothing was copied");
+    found
+}
+
+#[test]
+fn an_outcome_whose_group_is_damaged_never_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = Store::open(dir.path(), quick()).unwrap();
+    let waiter = Waiter::register(&spool, 0);
+    let bounced = spool.next_id();
+    let body = || vec![Bytes::from_static(b"body")];
+    spool
+        .append_message(0, bounced, envelope(bounced, 1, 4), body())
+        .unwrap();
+    waiter.wait(1);
+    // The notification is lost: so the delivery must be made again, or its sender would never hear.
+    let notification = spool.next_id();
+    let outcome = [Outcome {
+        recipient: 0,
+        kind: OutcomeKind::Bounced,
+    }];
+    let group = Batch::new()
+        .message(envelope(notification, 1, 4), body())
+        .outcomes(bounced, &outcome);
+    spool.append(group, None).unwrap();
+    filled(spool, &waiter);
+    harm(dir.path(), notification, |_| HEADER_BYTES + 3);
+    for (start, (open, _)) in starts(dir.path(), bounced).into_iter().enumerate() {
+        assert_eq!(open, 1, "start {start}");
+    }
+}
+
+#[test]
+fn a_damaged_body_is_told_after_every_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = Store::open(dir.path(), quick()).unwrap();
+    let waiter = Waiter::register(&spool, 0);
+    let mut first = 0;
+    for _ in 0..2 {
+        let id = spool.next_id();
+        let body = vec![Bytes::from_static(b"a body that is kept for some time")];
+        spool
+            .append_message(0, id, envelope(id, 1, 33), body)
+            .unwrap();
+        waiter.wait(1);
+        first = if first == 0 { id } else { first };
+    }
+    drop(spool);
+    harm(dir.path(), first, |header| {
+        HEADER_BYTES + header.head_len as usize + 3
+    });
+    // Each start finds its copy in the newest segment, where it could be one that failed to reach the
+    // disk.
+    for (start, (open, body)) in starts(dir.path(), first).into_iter().enumerate() {
+        assert_eq!(open, 1, "start {start}");
+        assert!(
+            matches!(body, Err(ReadError::Corrupt)),
+            "start {start}: {body:?}"
+        );
+    }
+}
