@@ -16,6 +16,7 @@ mod differential;
 mod dkim;
 mod dns;
 mod dsn;
+mod events_disk;
 mod explain;
 mod faults;
 mod folders;
@@ -155,6 +156,13 @@ fn main() -> ExitCode {
             lmtp_delivers_and_says_so,
             delay_is_told_once_and_then_it_expires,
             a_receiver_that_recovers,
+        }
+        events_disk: {
+            a_disk_that_fails_for_long,
+            a_disk_that_fails_for_a_moment,
+            a_stop_while_nothing_can_be_written,
+            a_start_that_cannot_make_the_folder,
+            a_full_disk,
         }
         explain: {
             retry_time,
