@@ -22,6 +22,7 @@ mod faults;
 mod folders;
 mod full;
 mod handshakes;
+mod harness;
 mod inbound;
 mod mail;
 mod mta_sts;
@@ -201,6 +202,10 @@ fn main() -> ExitCode {
             receivers_that_stall_and_close_at_every_step,
             answers_cut_short_over_tls_are_none,
             submitters_that_never_finish,
+        }
+        harness: {
+            a_test_that_hangs_is_given_up,
+            times_are_read,
         }
         inbound: {
             checked_and_marked,
