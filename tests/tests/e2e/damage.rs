@@ -114,6 +114,7 @@ fn server(dir: &Path, receiver: &Receiver) -> Server {
         dir,
         &format!(
             "spool = {{ segment_size = \"64KiB\", reserve = \"64KiB\" }}\nlimits.body_memory = \"0B\"\n\
+             delivery.limits = {{ connection_rate = \"1000/s\", message_rate = \"10000/s\" }}\n\
              [[stream]]\nretry = {{ intervals = [\"1h\"], life = \"2h\", jitter = \"0%\" }}\n{}",
             smart_host(receiver.address)
         ),

@@ -23,6 +23,7 @@
 //! (`normalize`). Before bodies are compared, the trace field that each server adds is taken off;
 //! Postfix is told to add no other fields. `DIFFERENTIAL=20000` plays so many mutations.
 
+mod chance;
 mod found;
 mod known;
 mod side;
