@@ -37,7 +37,8 @@ impl<O: Borrow<Options>> Session<O> {
                 }
                 step => step,
             },
-            Line::TooLong(used) if is_foreign(input) => {
+            // By what is there of it, however it was cut.
+            Line::TooLong(used) if input.get(..used).is_some_and(is_foreign) => {
                 self.close_with(answer::FOREIGN);
                 Step::Took(used)
             }
@@ -398,10 +399,6 @@ impl<O: Borrow<Options>> Session<O> {
             Line::Whole(line, used) => {
                 self.state = State::Answering(Question::Auth);
                 Step::Tell(used, Event::AuthResponse(line))
-            }
-            Line::TooLong(used) if is_foreign(input) => {
-                self.close_with(answer::FOREIGN);
-                Step::Took(used)
             }
             Line::TooLong(used) => {
                 self.state = State::SkipLine { bytes: used as u64 };
