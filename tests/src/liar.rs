@@ -20,7 +20,7 @@ pub const MX: u16 = 15;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Answers that it sends at the same time; what is asked beyond that gets none, as over a full
 /// network.
-const ANSWERING_MAX: usize = 200;
+pub const ANSWERING_MAX: usize = 200;
 
 /// What it was asked.
 #[derive(Clone, Debug)]

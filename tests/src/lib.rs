@@ -6,6 +6,7 @@
 //! | [`need`] | programs from Debian's packages, or a word on what is missing |
 //! | [`process`] | children that die with their test, and their output |
 //! | [`net`] | free ports and waiting for them |
+//! | [`bounds`] | what a server may take of memory, by its configuration |
 //! | [`server`] | `courser serve` with a scratch spool, its control socket and its events |
 //! | [`dns`] | nsd with zones written in the test |
 //! | [`liar`] | a name server that lies as the test says |
@@ -20,6 +21,7 @@
 //! | [`client`] | a submitter that sends exactly the bytes that the test says |
 #![deny(missing_docs)]
 
+pub mod bounds;
 pub mod client;
 pub mod clock;
 pub mod cut;

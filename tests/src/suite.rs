@@ -67,7 +67,10 @@ fn run_with(arguments: Arguments, tests: &[Test]) -> ExitCode {
 
 /// Runs a test on a thread of its name, and gives up on it after `patience`: one that hangs must not
 /// take all others' results with it. Its thread stays behind until the program ends.
-fn within(name: &str, test: fn(), patience: Duration) -> Result<(), Failed> {
+///
+/// # Errors
+/// It has not ended by then.
+pub fn within(name: &str, test: fn(), patience: Duration) -> Result<(), Failed> {
     let (running, ended) = mpsc::channel::<()>();
     let named = std::thread::Builder::new().name(name.into());
     let thread = named.spawn(move || {
@@ -117,28 +120,4 @@ pub fn take(
         })?);
     }
     Ok((found, rest))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_test_that_hangs_is_given_up() {
-        let ends = within("ends", || (), Duration::from_secs(60));
-        assert!(ends.is_ok());
-        let hangs = within(
-            "hangs",
-            || loop {
-                std::thread::park()
-            },
-            Duration::from_millis(10),
-        );
-        let failed = hangs.expect_err("it never ends");
-        assert!(
-            failed
-                .message()
-                .is_some_and(|m| m.contains("hangs has not ended"))
-        );
-    }
 }

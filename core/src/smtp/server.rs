@@ -46,6 +46,10 @@
 //! 554 5.6.0, and the session goes on (BODY=BINARYMIME allows them). A BDAT line without a
 //! readable size gets 501 5.5.4 and close, for the same reason.
 //!
+//! **Other protocols.** Who can make a web browser or another server send a request here can put
+//! commands into its path or body, and would be trusted as the machine that it comes from. A line that
+//! begins with a method of HTTP, and a field of a header, get 521 5.5.1 and close.
+//!
 //! **Replies** are queued and sent together as late as RFC 2920 3.2 allows: before the session
 //! waits, after a command that must not be grouped, and when the queue is full.
 //!

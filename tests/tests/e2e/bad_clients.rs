@@ -13,29 +13,25 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use courser::intake::clients::REFUSED_LINGERING_MAX;
+use courser_tests::bounds::{Bounds, MIB, SENDER_BYTES, told};
 use courser_tests::client::{Client, small};
 use courser_tests::eventually;
 use courser_tests::net::connect_from;
 use courser_tests::receiver::Receiver;
 use courser_tests::server::{Server, smart_host};
 
-const MIB: u64 = 1 << 20;
-
 /// Bytes of a line without an end.
 const LINE_BYTES: u64 = 1_000_000_000;
 /// How much of it the server takes at most before it closes: the intake's memory, what it throws away
 /// of a refused body and of a refused client, and what lies in the sockets' buffers.
-const TAKEN_BYTES_MAX: u64 = INTAKE_MEMORY + 16 * MIB + 4 * MIB + 32 * MIB;
+const TAKEN_BYTES_MAX: u64 = BOUNDS.intake + 16 * MIB + 4 * MIB + 32 * MIB;
 
-/// What the configuration allows, small enough that a leak would show.
-const INTAKE_MEMORY: u64 = 32 * MIB;
-const BODY_MEMORY: u64 = 8 * MIB;
-const PENDING: u64 = 8 * MIB;
-/// And what a session with a sender may take beside that, bytes.
-const SESSION_BYTES: u64 = 100 * 1024;
-/// The allocator keeps some of what was freed; events that wait for the disk and the queue's records
-/// lie here as well.
-const SLACK: u64 = 24 * MIB;
+/// What the configuration allows.
+const BOUNDS: Bounds = Bounds {
+    intake: 32 * MIB,
+    body: 8 * MIB,
+    pending: 8 * MIB,
+};
 /// Descriptors that come and go: files of the spool and of events, the control socket's connections,
 /// and connections that are accepted or closed in this moment.
 const OTHER_DESCRIPTORS: u64 = 64;
@@ -56,9 +52,8 @@ struct World {
 fn world(max_connections: u64, per_client: usize, listener: &str) -> World {
     let receiver = Receiver::friendly();
     let server = Server::start(&format!(
-        "limits = {{ intake_memory = \"{INTAKE_MEMORY}B\", body_memory = \"{BODY_MEMORY}B\" }}\n\
-         spool = {{ pending = \"{PENDING}B\" }}\n\
-         [[listener]]\nmax_connections = {max_connections}\nmax_connections_per_client = {per_client}\n{listener}\n{}",
+        "{}[[listener]]\nmax_connections = {max_connections}\nmax_connections_per_client = {per_client}\n{listener}\n{}",
+        BOUNDS.config(),
         smart_host(receiver.address)
     ));
     // What it needs once is there from the first message on.
@@ -151,18 +146,10 @@ impl World {
         let most = self.most_descriptors.load(Ordering::Acquire);
         let may = open + self.max_connections + REFUSED_LINGERING_MAX as u64 + OTHER_DESCRIPTORS;
         let peak = self.server.resident_peak();
-        let bound = resident
-            + INTAKE_MEMORY
-            + BODY_MEMORY
-            + PENDING
-            + self.max_connections * SESSION_BYTES
-            + SLACK;
+        let bound = BOUNDS.most(resident, self.max_connections * SENDER_BYTES);
         courser_tests::say(&format!(
-            "bad_clients, {name}: {:.1} MiB resident at first, {:.1} at most of {:.1}; {open} descriptors \
-             at first, {most} at most of {may}\n",
-            resident as f64 / MIB as f64,
-            peak as f64 / MIB as f64,
-            bound as f64 / MIB as f64,
+            "bad_clients, {name}: {}; {open} descriptors at first, {most} at most of {may}\n",
+            told(resident, peak, bound)
         ));
         assert!(peak <= bound && most <= may, "{name}");
         self.server.stop();

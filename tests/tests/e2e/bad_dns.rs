@@ -1,5 +1,6 @@
 //! Name servers that lie, lag, stay silent, cut, loop, and let others answer in their name: mail
-//! never goes where a lie says, mail for other domains goes out meanwhile, and nothing bounces.
+//! never goes where a lie says, mail for other domains goes out meanwhile, nothing bounces, and memory
+//! stays within its bounds.
 //!
 //! nsd has the truth. A [`Liar`] stands before it and does about each domain below `liar.test` what
 //! the table below says; what it says false leads to a trap, which takes any mail and must get none.
@@ -10,10 +11,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use courser_core::limits::{DNS_NAME_BYTES_MAX, DNS_RECORDS_MAX};
+use courser_tests::bounds::{Bounds, MIB, RECEIVER_BYTES};
 use courser_tests::client::{Client, small};
 use courser_tests::dns::Nsd;
 use courser_tests::eventually;
-use courser_tests::liar::{A, Asked, CNAME, Liar, MX, Word, mx, record, record_of_class, wire};
+use courser_tests::liar::{
+    A, ANSWERING_MAX, Asked, CNAME, Liar, MX, Word, mx, record, record_of_class, wire,
+};
 use courser_tests::need::need;
 use courser_tests::net::{free_port, free_port_on};
 use courser_tests::receiver::{Answer, EXTENSIONS, Receiver};
@@ -28,6 +33,19 @@ const FORGER: Ipv4Addr = Ipv4Addr::new(127, 0, 3, 7);
 const DNS: &str = "timeout = \"500ms\", negative_ttl_max = \"1m\"";
 /// How long the truth takes behind a forged answer.
 const HEAD_START: Duration = Duration::from_millis(150);
+
+/// What the configuration allows.
+const BOUNDS: Bounds = Bounds {
+    intake: MIB,
+    body: MIB,
+    pending: MIB,
+};
+/// Answers that are kept.
+const CACHE_ENTRIES: u64 = 64;
+/// An answer as it comes by TCP, bytes.
+const ANSWER_BYTES: u64 = 64 << 10;
+/// One that was read: its records, each with a name and what else it is made of, bytes.
+const READ_BYTES: u64 = (DNS_RECORDS_MAX * (DNS_NAME_BYTES_MAX + 65)) as u64;
 
 /// Mail for one domain that is delivered to the right host while the lie is told; everything else
 /// waits.
@@ -436,7 +454,8 @@ fn world(beside: bool) -> World {
     // An honest one that is slow for once is asked again.
     let attempts = if beside { 6 } else { 2 };
     let server = Server::start(&format!(
-        "dns = {{ servers = [\"{address}\"{second}], attempts = {attempts}, {DNS} }}\n[delivery]\nport = {port}\n"
+        "{}dns = {{ servers = [\"{address}\"{second}], attempts = {attempts}, cache_entries = {CACHE_ENTRIES}, {DNS} }}\n[delivery]\nport = {port}\n",
+        BOUNDS.config()
     ));
     World {
         right,
@@ -480,11 +499,15 @@ impl World {
     /// arrives. `least` lies are told; `seen_through` says which of those that were told may still
     /// be delivered, and which must be.
     fn go(&self, least: usize, seen_through: impl Fn(&str, bool) -> Expected) {
+        // What it needs once is there from the first message on.
+        self.submit("someone@first.good.test");
+        self.right.wait(1);
+        let before = self.server.resident();
         for (lie, ..) in LIES {
             self.submit(&format!("someone@{lie}.liar.test"));
         }
         // Each of these asks anew.
-        let mut others = 0;
+        let mut others = 1;
         let wait = |others: &mut usize, done: &dyn Fn() -> bool| {
             let there = eventually(30, || {
                 self.submit(&format!("someone@other{others}.good.test"));
@@ -537,7 +560,7 @@ impl World {
         self.submit("someone@victim.good.test");
         self.submit("someone@good.test");
         others += 2;
-        let before = self.right.count();
+        let arrived = self.right.count();
         let flowed = eventually(20, || {
             let fates = self.fates();
             let good = fates
@@ -545,7 +568,12 @@ impl World {
                 .filter(|(d, f)| d.ends_with("good.test") && f.0 == "delivered");
             (good.count() == others).then_some(())
         });
-        assert!(flowed.is_some(), "{before}: {:#?}", self.server.queue());
+        assert!(flowed.is_some(), "{arrived}: {:#?}", self.server.queue());
+        // Every answer that the liar may be giving, what is kept, and a session for each domain.
+        let peers = ANSWERING_MAX as u64 * ANSWER_BYTES
+            + CACHE_ENTRIES * READ_BYTES
+            + (LIES.len() + others) as u64 * RECEIVER_BYTES;
+        BOUNDS.check("lying name servers", &self.server, before, peers);
         self.honest.store(true, Ordering::Release);
         let emptied = eventually(30, || {
             self.server.ask(&["queue", "retry", "--all", "--json"]);

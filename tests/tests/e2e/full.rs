@@ -227,7 +227,8 @@ fn is_filled_by_others(dir: &Path, disk: &Path) {
     server.stop();
 }
 
-fn on_each(test: impl Fn(&Path, &Path)) {
+/// With a scratch directory and a small file system of each kind.
+pub(crate) fn on_each(test: impl Fn(&Path, &Path)) {
     if !need_root() {
         return;
     }

@@ -16,11 +16,13 @@ mod differential;
 mod dkim;
 mod dns;
 mod dsn;
+mod events_disk;
 mod explain;
 mod faults;
 mod folders;
 mod full;
 mod handshakes;
+mod harness;
 mod inbound;
 mod mail;
 mod mta_sts;
@@ -157,6 +159,13 @@ fn main() -> ExitCode {
             delay_is_told_once_and_then_it_expires,
             a_receiver_that_recovers,
         }
+        events_disk: {
+            a_disk_that_fails_for_long,
+            a_disk_that_fails_for_a_moment,
+            a_stop_while_nothing_can_be_written,
+            a_start_that_cannot_make_the_folder,
+            a_full_disk,
+        }
         explain: {
             retry_time,
             message_rate,
@@ -194,6 +203,10 @@ fn main() -> ExitCode {
             receivers_that_stall_and_close_at_every_step,
             answers_cut_short_over_tls_are_none,
             submitters_that_never_finish,
+        }
+        harness: {
+            a_test_that_hangs_is_given_up,
+            times_are_read,
         }
         inbound: {
             checked_and_marked,

@@ -96,7 +96,8 @@ pub(super) const TOO_MANY_ERRORS: Answer = answer(421, 7, 0, "Too many errors");
 pub(super) const TOO_MUCH_JUNK: Answer = answer(421, 7, 0, "Too many commands without a message");
 pub(super) const TOO_MANY_REFUSED: Answer = answer(421, 7, 0, "Too many refused recipients");
 
-// Smuggling.
+// Smuggling, and other protocols.
 pub(super) const BARE_IN_COMMAND: Answer = answer(521, 5, 2, "Bare CR or LF in a command");
 pub(super) const BARE_IN_DATA: Answer = answer(521, 5, 2, "Bare CR or LF in the message");
 pub(super) const BARE_IN_CHUNK: Answer = answer(554, 6, 0, "Bare CR or LF in the message");
+pub(super) const FOREIGN: Answer = answer(521, 5, 1, "This is SMTP, not HTTP or a header");

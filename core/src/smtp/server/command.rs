@@ -37,6 +37,11 @@ impl<O: Borrow<Options>> Session<O> {
                 }
                 step => step,
             },
+            // By what is there of it, however it was cut.
+            Line::TooLong(used) if input.get(..used).is_some_and(is_foreign) => {
+                self.close_with(answer::FOREIGN);
+                Step::Took(used)
+            }
             Line::TooLong(used) => {
                 self.state = State::SkipLine { bytes: used as u64 };
                 self.send_now = true;
@@ -100,7 +105,9 @@ impl<O: Borrow<Options>> Session<O> {
                     enhanced,
                     text,
                 };
-                if is_verb(line, b"BDAT") {
+                if error.kind == CommandErrorKind::Unrecognised && is_foreign(line) {
+                    self.close_with(answer::FOREIGN);
+                } else if is_verb(line, b"BDAT") {
                     // Octets follow, and nobody knows how many.
                     self.close_with(answer);
                 } else if is_verb(line, b"MAIL") {
@@ -443,6 +450,18 @@ fn is_allowed_before_tls(command: &Command<'_>) -> bool {
 fn is_verb(line: &[u8], verb: &[u8]) -> bool {
     let word = line.split(|&b| b == b' ').next().unwrap_or_default();
     word.eq_ignore_ascii_case(verb)
+}
+
+/// What begins with a method of HTTP (RFC 9110 9, RFC 5789, the preface of RFC 9113 3.4) or is a field
+/// of a header. No command does, nor is one.
+fn is_foreign(line: &[u8]) -> bool {
+    const METHODS: [&[u8]; 10] = [
+        b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH",
+        b"PRI",
+    ];
+    let word = line.split(|&b| b == b' ').next().unwrap_or_default();
+    let field = word.iter().position(|&b| b == b':').is_some_and(|n| n > 0);
+    METHODS.contains(&word) || field
 }
 
 fn is_auth(input: &[u8]) -> bool {

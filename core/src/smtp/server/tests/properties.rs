@@ -71,6 +71,8 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
             "*\r\n",
             "QUIT\r\n",
             "FOO\r\n",
+            "GET / HTTP/1.1\r\n",
+            "Host: x\r\n",
             "\r\n",
             ".\r\n",
             ".",
@@ -82,6 +84,7 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
         20 => commands.prop_map(|c| c.as_bytes().to_vec()),
         1 => prop::collection::vec(any::<u8>(), 0..20),
         1 => (0_usize..3000).prop_map(|n| format!("{}\r\n", "x".repeat(n)).into_bytes()),
+        1 => (0_usize..3000).prop_map(|n| format!("{}: x\r\n", "x".repeat(n)).into_bytes()),
     ]
 }
 

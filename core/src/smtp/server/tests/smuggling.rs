@@ -1,4 +1,5 @@
-//! SMTP smuggling: sequences that one server takes for the end of a message and another doesn't.
+//! SMTP smuggling: sequences that one server takes for the end of a message and another doesn't; and
+//! commands within another protocol.
 
 use super::harness::{Caller, options};
 use std::format;
@@ -162,6 +163,33 @@ fn in_commands() {
                 "{line:?}"
             );
             assert!(c.closed && c.log.is_empty());
+        }
+    }
+}
+
+#[test]
+fn in_http_no_command_is_taken() {
+    let long = format!("GET /{}", "x".repeat(3000));
+    let begins = [
+        "POST / HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /\r\n",
+        &long,
+        "Host: x\r\n\r\n",
+        "X-Custom:\r\n",
+    ];
+    for begin in begins {
+        let script = format!("{begin}\r\nEHLO c.example\r\n{SMUGGLED}");
+        for cut in (1..script.len()).step_by(7) {
+            let mut c = Caller::greeted(options());
+            c.forget();
+            c.send(&script.as_bytes()[..cut]);
+            c.send(&script.as_bytes()[cut..]);
+            assert_eq!(
+                c.replies(),
+                "521 5.5.1 This is SMTP, not HTTP or a header\r\n",
+                "{begin:?} cut at {cut}"
+            );
+            assert!(c.closed && c.messages.is_empty(), "{begin:?}");
         }
     }
 }

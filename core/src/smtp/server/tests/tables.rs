@@ -235,6 +235,12 @@ fn each_bad_input_has_its_reply() {
     for (label, script) in [
         ("unknown verb", "FOO\r\n".to_string()),
         ("empty line", "\r\n".to_string()),
+        ("HTTP request", "POST / HTTP/1.1\r\nNOOP\r\n".to_string()),
+        (
+            "HTTP request, too long",
+            format!("GET /{}", "x".repeat(3000)),
+        ),
+        ("field of a header", "Host:x\r\nNOOP\r\n".to_string()),
         ("NUL in a command", "NO\0OP\r\n".to_string()),
         (
             "C1 control in a path",
