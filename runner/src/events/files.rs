@@ -107,14 +107,15 @@ pub(super) fn repair(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Compresses closed files, then deletes the oldest of them.
-pub(super) fn tend(dir: &Path, options: &Options, current: Option<&Path>) {
+/// Compresses closed files, then deletes the oldest of them. `closed` lists them, and must leave out
+/// the file that is written, although another one may have been begun since.
+pub(super) fn tend(dir: &Path, options: &Options, closed: impl Fn() -> io::Result<Vec<PathBuf>>) {
     let each = |what: &str, path: &Path, result: io::Result<()>| {
         if let Err(error) = result {
             tracing::warn!(%error, path = %path.display(), "an event file couldn't be {what}");
         }
     };
-    let files = match closed(dir, current) {
+    let files = match closed() {
         Ok(files) => files,
         Err(error) => {
             return tracing::warn!(%error, path = %dir.display(), "the event files can't be listed");
@@ -128,7 +129,7 @@ pub(super) fn tend(dir: &Path, options: &Options, current: Option<&Path>) {
             each("compressed", path, compress(path));
         }
     }
-    let mut kept: Vec<(PathBuf, u64, Option<SystemTime>)> = closed(dir, current)
+    let mut kept: Vec<(PathBuf, u64, Option<SystemTime>)> = closed()
         .unwrap_or_default()
         .into_iter()
         .filter_map(|path| {
@@ -220,7 +221,7 @@ mod tests {
             ..Options::default()
         };
         let left = || {
-            tend(dir.path(), &options, None);
+            tend(dir.path(), &options, || closed(dir.path(), None));
             closed(dir.path(), None).unwrap().len()
         };
         // The clock says that all of them are years old, the last one too.

@@ -390,8 +390,11 @@ impl Drop for EventLog {
 
 fn tend(shared: &Shared, kicked: &Receiver<()>) {
     while kicked.recv().is_ok() {
-        let current = lock(&shared.current).clone();
-        files::tend(&shared.dir, &shared.options, current.as_deref());
+        files::tend(&shared.dir, &shared.options, || {
+            // Held while the folder is read: a file that is begun meanwhile is not among the closed ones.
+            let current = lock(&shared.current);
+            files::closed(&shared.dir, current.as_deref())
+        });
     }
 }
 
