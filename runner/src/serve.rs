@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use courser_core::dns::Name;
 use courser_core::traffic::scheduler::SourceId;
@@ -97,10 +97,16 @@ pub fn run(path: &Path, config: Config, logging: LogHandle) -> anyhow::Result<()
         before_unlink: Some({
             let sink = settled.clone();
             Arc::new(move || {
-                if let Some(sink) = sink.get() {
-                    // Shards gather what they give to the log.
+                // While the server starts, what the last one left behind isn't told yet. Later, shards
+                // gather what they give to the log.
+                let began = Instant::now();
+                loop {
                     std::thread::sleep(EVENTS_PASSED_ON);
-                    sink.settle(EVENTS_SETTLED);
+                    match sink.get() {
+                        Some(sink) => break sink.settle(EVENTS_SETTLED),
+                        None if began.elapsed() > EVENTS_SETTLED => break,
+                        None => {}
+                    }
                 }
             })
         }),
@@ -110,7 +116,6 @@ pub fn run(path: &Path, config: Config, logging: LogHandle) -> anyhow::Result<()
     let log = EventLog::open(&config.events.dir, config.events.options())
         .map_err(|e| anyhow::anyhow!("the event log in {}: {e}", config.events.dir.display()))?;
     let sink = log.sink();
-    let _ = settled.set(sink.clone());
     // First of all: should this start die too, the next one finds out from where it has to look.
     if let Some(mut missing) = recent
         .map(|r| r.missing(&recovery.ended))
@@ -122,6 +127,7 @@ pub fn run(path: &Path, config: Config, logging: LogHandle) -> anyhow::Result<()
         );
         sink.send_blocking(&mut missing);
     }
+    let _ = settled.set(sink.clone());
     tracing::info!(
         messages = recovery.messages.len(),
         segments = recovery.segments,
@@ -273,7 +279,7 @@ fn bind(
 /// A server that was killed a moment ago may still hold its ports: the kernel takes an io_uring with
 /// pending accepts apart in the background.
 fn bind_patiently(address: std::net::SocketAddr, shards: usize) -> io::Result<Vec<BoundListener>> {
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     loop {
         match BoundListener::bind(address, shards) {
             Err(error)
