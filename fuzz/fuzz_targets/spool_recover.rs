@@ -231,7 +231,8 @@ impl Spool {
             } => {
                 let id = u64::from(*id_byte % 16);
                 let lies = |r: &&Record| r.header.kind == Kind::Message && r.header.id == id;
-                let Some(message) = self.records.iter().rev().find(lies) else {
+                let written = self.records.iter().rev().find(lies);
+                let Some(message) = written.filter(|_| !self.tombstones.contains(&id)) else {
                     return;
                 };
                 let of = encode_tombstone(self.first + message.segment as u32);

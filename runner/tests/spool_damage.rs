@@ -14,15 +14,17 @@ use spool_support::*;
 /// Longer than sparse segments are left alone.
 const SETTLED: Duration = Duration::from_secs(60);
 
-/// A spool whose first segment is no longer among those that may be unsynced.
-fn filled(spool: Spool, waiter: &Waiter) {
-    for _ in 0..60 {
+/// Fills the spool until its first segment is no longer among those that may be unsynced.
+fn fill(spool: &Spool, waiter: &Waiter) -> Vec<u64> {
+    let ids = (0..60).map(|_| {
         let id = spool.next_id();
         spool
             .append_message(0, id, envelope(id, 1, 5000), vec![vec![b'x'; 5000].into()])
             .unwrap();
         waiter.wait(1);
-    }
+        id
+    });
+    ids.collect()
 }
 
 fn first_segment(dir: &Path) -> PathBuf {
@@ -30,22 +32,28 @@ fn first_segment(dir: &Path) -> PathBuf {
     entries.map(|e| e.unwrap().path()).min().unwrap()
 }
 
-/// Changes a byte of the record of `id`, `at` from where it begins.
-fn harm(dir: &Path, id: u64, at: impl Fn(&Header) -> usize) {
-    let path = first_segment(dir);
+/// Where the messages of a segment begin.
+fn messages(path: &Path) -> Vec<(usize, Header)> {
     let stem = path.file_stem().unwrap().to_str().unwrap();
     let (_, salt) = stem.split_once('-').unwrap();
     let salt = u64::from_str_radix(salt, 16).unwrap();
-    let mut data = fs::read(&path).unwrap();
-    let mut begin = 0;
-    loop {
-        let header = Header::decode(&data[begin..], salt).unwrap();
-        if header.kind == Kind::Message && header.id == id {
-            data[begin + at(&header)] ^= 1;
-            break;
-        }
+    let data = fs::read(path).unwrap();
+    let (mut found, mut begin) = (Vec::new(), 0);
+    while let Some(Ok(header)) = data.get(begin..).map(|d| Header::decode(d, salt)) {
+        found.push((begin, header));
         begin += header.record_len() as usize;
     }
+    found.retain(|(_, header)| header.kind == Kind::Message);
+    found
+}
+
+/// Changes a byte of the record of `id`, `at` from where it begins.
+fn harm(dir: &Path, id: u64, at: impl Fn(&Header) -> usize) {
+    let path = first_segment(dir);
+    let of = messages(&path).into_iter().find(|(_, h)| h.id == id);
+    let (begin, header) = of.unwrap();
+    let mut data = fs::read(&path).unwrap();
+    data[begin + at(&header)] ^= 1;
     fs::write(&path, data).unwrap();
 }
 
@@ -98,10 +106,35 @@ fn an_outcome_whose_group_is_damaged_never_counts() {
         .message(envelope(notification, 1, 4), body())
         .outcomes(bounced, &outcome);
     spool.append(group, None).unwrap();
-    filled(spool, &waiter);
+    fill(&spool, &waiter);
+    drop(spool);
     harm(dir.path(), notification, |_| HEADER_BYTES + 3);
     for (start, (open, _)) in starts(dir.path(), bounced).into_iter().enumerate() {
         assert_eq!(open, 1, "start {start}");
+    }
+}
+
+#[test]
+fn an_old_segment_stays_old_when_those_behind_it_are_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = Store::open(dir.path(), quick()).unwrap();
+    let waiter = Waiter::register(&spool, 0);
+    let kept = fill(&spool, &waiter);
+    // All of the first segment is kept, nothing of the others. No record behind its last message says
+    // how far it is synced.
+    let last = messages(&first_segment(dir.path())).pop().unwrap().1.id;
+    for id in kept.into_iter().filter(|id| *id > last) {
+        spool.finish(id).unwrap();
+    }
+    drop(spool);
+    harm(dir.path(), last, |header| {
+        HEADER_BYTES + header.head_len as usize + 3
+    });
+    for start in 0..3 {
+        let (spool, recovery) = Store::open(dir.path(), quick()).unwrap();
+        let found = recovery.messages.iter().any(|m| m.envelope.id() == last);
+        assert!(found, "start {start}: {:?}", recovery.warnings);
+        until(|| spool.status().segments <= 2);
     }
 }
 

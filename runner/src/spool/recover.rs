@@ -198,10 +198,11 @@ pub(super) fn scan(dir: &Path, options: &Options) -> Result<Scan, SpoolError> {
         endings: Vec::new(),
         ending: HashMap::new(),
     };
-    let count = names.len();
-    for (i, name) in names.into_values().enumerate() {
-        // Writing goes on in the next segment before the last sync of this one.
-        let maybe_unsynced = i + 2 >= count;
+    let newest = names.keys().next_back().copied().unwrap_or_default();
+    for name in names.into_values() {
+        // Writing goes on in the next segment before the last sync of this one. By number, not by place:
+        // an old segment stays old where those behind it were removed.
+        let maybe_unsynced = name.number + 1 >= newest;
         scanning.segment(name, maybe_unsynced)?;
     }
     let mut scan = scanning.end();
