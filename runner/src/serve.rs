@@ -86,32 +86,17 @@ pub fn run(path: &Path, config: Config, logging: LogHandle) -> anyhow::Result<()
     let client = Arc::new(tls::Client::load(config.tls.ca_file.as_deref())?);
     let logins = Logins::new(Arc::new(Loaded::load(&config, None)?), config.logins.0);
     let mut doors = bind(&config, &logins.loaded(), &servers, shards)?;
-    // The spool's lock comes before the event files: a second server must not touch them.
     let recent = events::recent(&config.events.dir).unwrap_or_else(|error| {
         tracing::warn!(%error, dir = %config.events.dir.display(), "the last events can't be read; whether some are missing isn't known");
         None
     });
-    let settled = Arc::new(OnceLock::<EventSink>::new());
+    let settled = Arc::new(OnceLock::new());
     let options = spool::Options {
         endings_since_ms: recent.as_ref().map(|r| r.since.0),
-        before_unlink: Some({
-            let sink = settled.clone();
-            Arc::new(move || {
-                // While the server starts, what the last one left behind isn't told yet. Later, shards
-                // gather what they give to the log.
-                let began = Instant::now();
-                loop {
-                    std::thread::sleep(EVENTS_PASSED_ON);
-                    match sink.get() {
-                        Some(sink) => break sink.settle(EVENTS_SETTLED),
-                        None if began.elapsed() > EVENTS_SETTLED => break,
-                        None => {}
-                    }
-                }
-            })
-        }),
+        before_unlink: Some(wait_for_events(settled.clone())),
         ..config.spool.options()
     };
+    // The spool's lock comes before the event files: a second server must not touch them.
     let (spool, recovery) = Store::open(&config.spool.dir, options)?;
     let log = EventLog::open(&config.events.dir, config.events.options())
         .map_err(|e| anyhow::anyhow!("the event log in {}: {e}", config.events.dir.display()))?;
@@ -248,6 +233,23 @@ pub fn run(path: &Path, config: Config, logging: LogHandle) -> anyhow::Result<()
     log.close();
     tracing::info!(%reason, deliveries = rest, "stopped");
     trouble.map_or(Ok(()), Err)
+}
+
+/// Waits until the events of what has ended so far are on disk, or can't be; the log is known once what
+/// the last server left behind is told.
+fn wait_for_events(log: Arc<OnceLock<EventSink>>) -> Arc<dyn Fn() + Send + Sync> {
+    Arc::new(move || {
+        let began = Instant::now();
+        loop {
+            // Shards gather what they give to the log.
+            std::thread::sleep(EVENTS_PASSED_ON);
+            match log.get() {
+                Some(sink) => return sink.settle(EVENTS_SETTLED),
+                None if began.elapsed() > EVENTS_SETTLED => return,
+                None => {}
+            }
+        }
+    })
 }
 
 /// Entrances with one bound listener for each shard.

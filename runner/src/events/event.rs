@@ -673,6 +673,30 @@ pub struct Damage {
 pub const MADE_UP: &str =
     "found in the spool: the server died before it could write what it knew about this";
 
+impl DeliveryEvent {
+    /// Of a delivery of which no attempt is known, with its cause.
+    pub fn untried(view: EnvelopeView<'_>, index: u32, address: &str, cause: &str) -> Self {
+        Self {
+            message: Message::of(view),
+            delivery: Delivery {
+                delivery: DeliverySelector {
+                    message: MessageId(view.id()),
+                    recipient: Some(index),
+                },
+                recipient: address.to_owned(),
+                domain: crate::queue::Queue::domain(address),
+            },
+            lane: None,
+            peer: None,
+            reply: None,
+            verdict: None,
+            cause: cause.to_owned(),
+            timing: Timing::default(),
+            next_attempt: None,
+        }
+    }
+}
+
 impl From<&crate::spool::Damage> for Damage {
     fn from(d: &crate::spool::Damage) -> Self {
         use crate::spool::DamageKind;
@@ -699,25 +723,8 @@ impl Event {
         use crate::spool::OutcomeKind;
         let view = ended.envelope.view();
         let index = ended.outcome.recipient;
-        let recipient = view.recipient(index as usize)?;
-        let event = Box::new(DeliveryEvent {
-            message: Message::of(view),
-            delivery: Delivery {
-                delivery: DeliverySelector {
-                    message: MessageId(view.id()),
-                    recipient: Some(index),
-                },
-                recipient: recipient.address.to_owned(),
-                domain: crate::queue::Queue::domain(recipient.address),
-            },
-            lane: None,
-            peer: None,
-            reply: None,
-            verdict: None,
-            cause: MADE_UP.to_owned(),
-            timing: Timing::default(),
-            next_attempt: None,
-        });
+        let address = view.recipient(index as usize)?.address;
+        let event = Box::new(DeliveryEvent::untried(view, index, address, MADE_UP));
         let kind = match ended.outcome.kind {
             OutcomeKind::Delivered => EventKind::Delivered(event),
             OutcomeKind::Bounced => EventKind::Bounced(event),

@@ -20,9 +20,9 @@ const BACK_MS: u64 = 10_000;
 /// And those that are there are looked for so much further back, milliseconds.
 const SLACK_MS: u64 = 5000;
 /// Bytes that are read at once.
-const CHUNK: usize = 1 << 20;
-/// Most bytes that are read.
-const READ_MAX: usize = 256 << 20;
+const CHUNK: u64 = 1 << 20;
+/// Most bytes that are read: some hundred thousand events.
+const READ_MAX: u64 = 64 << 20;
 
 /// The ends of deliveries that have an event, of the last while before the end of the log.
 #[derive(Debug, Default)]
@@ -53,83 +53,105 @@ struct Line<'a> {
     delivery: Option<DeliverySelector>,
 }
 
+/// The log as it is read, from its end.
+#[derive(Default)]
+struct Reading {
+    found: Option<Recent>,
+    /// Of the last line that was read.
+    oldest: Option<Time>,
+}
+
+impl Reading {
+    /// Reads a line; false if it is so old that the ones in front of it don't matter.
+    fn line(&mut self, line: &[u8]) -> bool {
+        // What a crash has cut is none.
+        let Ok(line) = serde_json::from_slice::<Line<'_>>(line) else {
+            return true;
+        };
+        let recent = self.found.get_or_insert_with(|| Recent {
+            since: Time(line.time.0.saturating_sub(BACK_MS)),
+            told: HashSet::new(),
+        });
+        self.oldest = Some(line.time);
+        let ends = ["delivered", "bounced", "expired", "suppressed"];
+        if let Some(DeliverySelector {
+            message,
+            recipient: Some(recipient),
+        }) = line.delivery
+            && ends.contains(&&*line.kind)
+        {
+            recent.told.insert((message.0, recipient));
+        }
+        line.time.0.saturating_add(SLACK_MS) >= recent.since.0
+    }
+
+    /// No more can be read: what is further back isn't known, so nothing is made up of it.
+    fn cut(&mut self) {
+        if let (Some(recent), Some(oldest)) = (&mut self.found, self.oldest) {
+            let certain = Time(oldest.0.saturating_add(SLACK_MS));
+            recent.since = recent.since.max(certain);
+        }
+    }
+}
+
 /// Reads the end of the log in `dir`; `None` where there is none.
 ///
 /// # Errors
 /// A file can't be read.
 pub fn recent(dir: &Path) -> io::Result<Option<Recent>> {
+    recent_of(dir, READ_MAX)
+}
+
+fn recent_of(dir: &Path, mut left: u64) -> io::Result<Option<Recent>> {
     let files = match closed(dir, None) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         files => files?,
     };
-    let mut found: Option<Recent> = None;
-    let mut left = READ_MAX;
+    let mut reading = Reading::default();
     for path in files.iter().rev() {
-        let mut oldest = Time(u64::MAX);
-        let mut over = false;
-        let mut each = |line: &[u8]| {
-            // What a crash has cut is none.
-            let Ok(line) = serde_json::from_slice::<Line<'_>>(line) else {
-                return true;
-            };
-            let recent = found.get_or_insert_with(|| Recent {
-                since: Time(line.time.0.saturating_sub(BACK_MS)),
-                told: HashSet::new(),
-            });
-            oldest = line.time;
-            if line.time.0.saturating_add(SLACK_MS) < recent.since.0 {
-                over = true;
-                return false;
-            }
-            let ends = ["delivered", "bounced", "expired", "suppressed"];
-            if let Some(DeliverySelector {
-                message,
-                recipient: Some(recipient),
-            }) = line.delivery
-                && ends.contains(&&*line.kind)
-            {
-                recent.told.insert((message.0, recipient));
-            }
-            true
-        };
-        if path.to_str().is_some_and(|p| p.ends_with(OPEN)) {
-            let file = File::open(path)?;
-            lines_back(&file, &mut left, &mut each)?;
+        let goes_on = if path.to_str().is_some_and(|p| p.ends_with(OPEN)) {
+            lines_back(&File::open(path)?, &mut left, &mut reading)?
         } else {
-            let mut text = Vec::new();
-            let unpacked = zstd::stream::read::Decoder::new(File::open(path)?)?;
-            unpacked.take(left as u64).read_to_end(&mut text)?;
-            left -= text.len();
-            text.rsplit(|b| *b == b'\n').all(&mut each);
-        }
-        if over {
+            let text = unpacked_end(path, left)?;
+            left -= text.len() as u64;
+            text.rsplit(|b| *b == b'\n').all(|l| reading.line(l))
+        };
+        if !goes_on {
             break;
         }
         if left == 0 {
-            // What is further back isn't known, so nothing is made up of it.
-            if let Some(recent) = found.as_mut().filter(|_| oldest.0 < u64::MAX) {
-                recent.since = recent.since.max(oldest);
-            }
+            reading.cut();
             break;
         }
     }
-    Ok(found)
+    Ok(reading.found)
 }
 
-/// Gives the lines of a file, last one first, to `each` until it has enough; reads no more than `left`.
-fn lines_back(
-    file: &File,
-    left: &mut usize,
-    each: &mut dyn FnMut(&[u8]) -> bool,
-) -> io::Result<()> {
+/// The end of a compressed file, `most` bytes of it. It is unpacked twice, as it may be larger than
+/// what should be held in memory.
+fn unpacked_end(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let unpack = || zstd::stream::read::Decoder::new(File::open(path)?);
+    let len = io::copy(&mut unpack()?, &mut io::sink())?;
+    let mut rest = unpack()?;
+    io::copy(
+        &mut (&mut rest).take(len.saturating_sub(most)),
+        &mut io::sink(),
+    )?;
+    let mut text = Vec::new();
+    rest.read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// Reads the lines of a file, last one first, and no more than `left` bytes; false once it has enough.
+fn lines_back(file: &File, left: &mut u64, reading: &mut Reading) -> io::Result<bool> {
     let mut at = file.metadata()?.len();
     // The beginning of the part that was read last: its line may begin further in front.
     let mut rest = Vec::new();
     while at > 0 && *left > 0 {
-        let len = CHUNK.min(*left).min(usize::try_from(at).unwrap_or(CHUNK));
-        at -= len as u64;
+        let len = CHUNK.min(*left).min(at);
+        at -= len;
         *left -= len;
-        let mut chunk = vec![0; len];
+        let mut chunk = vec![0; len as usize];
         file.read_exact_at(&mut chunk, at)?;
         chunk.append(&mut rest);
         let first = match at {
@@ -139,13 +161,16 @@ fn lines_back(
                 .position(|b| *b == b'\n')
                 .map_or(chunk.len(), |i| i + 1),
         };
-        if !chunk[first..].rsplit(|b| *b == b'\n').all(&mut *each) {
-            return Ok(());
+        if !chunk[first..]
+            .rsplit(|b| *b == b'\n')
+            .all(|l| reading.line(l))
+        {
+            return Ok(false);
         }
         chunk.truncate(first);
         rest = chunk;
     }
-    Ok(())
+    Ok(true)
 }
 
 #[cfg(test)]
@@ -241,6 +266,28 @@ mod tests {
                 let missing = last(recent(dir.path()).unwrap()).missing(&[ended(2, 1, 100_000)]);
                 assert_eq!(missing.len(), 1);
             }
+        }
+    }
+
+    #[test]
+    fn a_log_that_is_too_long_is_read_from_its_end() {
+        for compress in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let ends = [
+                ended(1, 0, 99_000),
+                ended(1, 1, 99_000),
+                ended(1, 2, 100_000),
+            ];
+            log(dir.path(), &ends, compress);
+            if compress {
+                drop(EventLog::open(dir.path(), Options::default()).unwrap());
+            }
+            // Its last line, and some of what is in front of it: the other ends may have been told.
+            let recent = recent_of(dir.path(), 20_000).unwrap().expect("a log");
+            assert_eq!(recent.since, Time(100_000 + SLACK_MS));
+            assert!(recent.told.contains(&(1, 2)) && recent.told.len() == 1);
+            let missing = recent.missing(&[ended(1, 0, 99_000), ended(1, 1, 99_000)]);
+            assert_eq!(missing, []);
         }
     }
 

@@ -17,7 +17,7 @@ use courser_core::smtp::command::{BodyType, Ret};
 use courser_core::smtp::reply::{EnhancedCode, Reply, ReplyCode};
 use courser_core::time::Wall;
 
-use super::settle::{Attempt, Said};
+use super::settle::{Attempt, Said, ending_now};
 use crate::control::{DeliverySelector, MessageId};
 use crate::net::{clock, ring};
 use crate::queue::message::Message;
@@ -194,7 +194,6 @@ impl Shard {
         let id = self.spool().next_id();
         let records: Vec<Record> = notices.iter().map(Notice::record).collect();
         let ends: Vec<Record> = records.iter().filter(|r| r.kind.ends()).cloned().collect();
-        let ended = || Batch::new().endings(message.id(), clock::wall_ms().max(0) as u64, &ends);
         let (mut fields, mut content) = self.write_notification(message, notices, id, &original);
         let keys = self.shared().keys();
         if !keys.is_empty() {
@@ -209,7 +208,7 @@ impl Shard {
                 let content = Bytes::from(content);
                 let mut waited = false;
                 loop {
-                    let batch = ended()
+                    let batch = ending_now(message.id(), &ends)
                         .message(envelope.clone(), vec![content.clone()])
                         .outcomes(message.id(), &records);
                     match self.append_batch(batch).await {
@@ -237,7 +236,7 @@ impl Shard {
             Err(error) => {
                 // Can't be: its texts are those of an envelope that was encoded before.
                 tracing::error!(message = %MessageId(message.id()), %error, "a notification can't be written");
-                self.keep(ended().outcomes(message.id(), &records));
+                self.keep(ending_now(message.id(), &ends).outcomes(message.id(), &records));
             }
         }
         // Only now, so that the message's end is never written before a notification of it.

@@ -263,7 +263,7 @@ impl Shard {
             recipient: leased.recipient,
             kind,
         }];
-        let batch = Batch::new().endings(message.id(), clock::wall_ms().max(0) as u64, &outcome);
+        let batch = ending_now(message.id(), &outcome);
         if message.ended() {
             self.release_body(message);
             return batch.finish(message.id());
@@ -322,6 +322,11 @@ impl Shard {
             self.rest_lane(task, rest, verdict);
         }
     }
+}
+
+/// A batch that says that these deliveries of a message end now.
+pub(super) fn ending_now(message: u64, outcomes: &[Record]) -> Batch {
+    Batch::new().endings(message, clock::wall_ms().max(0) as u64, outcomes)
 }
 
 /// How long a lane rests after a verdict that is about it, or about its source.

@@ -277,24 +277,7 @@ impl Shard {
     /// A message was taken and all of its deliveries are held, until an operator lets them go.
     pub fn tell_held_from_the_start(&self, view: EnvelopeView<'_>, why: &str) {
         for (i, recipient) in (0..).zip(view.recipients()) {
-            let event = DeliveryEvent {
-                message: events::Message::of(view),
-                delivery: Delivery {
-                    delivery: DeliverySelector {
-                        message: MessageId(view.id()),
-                        recipient: Some(i),
-                    },
-                    recipient: recipient.address.to_owned(),
-                    domain: Queue::domain(recipient.address),
-                },
-                lane: None,
-                peer: None,
-                reply: None,
-                verdict: None,
-                cause: why.to_owned(),
-                timing: Timing::default(),
-                next_attempt: None,
-            };
+            let event = DeliveryEvent::untried(view, i, recipient.address, why);
             self.event(EventKind::Held(Box::new(event)));
         }
     }

@@ -5,7 +5,7 @@
 //!  0  magic     u32   "cRs\x9d"                          ┌────────┬──────────┬──────────┬─────┐
 //!  4  version   u8    1                                  │ header │ head     │ body     │ pad │
 //!  5  kind      u8    message, outcomes, tombstone, …    │ 56     │ head_len │ body_len │ to 8│
-//!  6  flags     u16   bits: see [`Header`]              └────────┴──────────┴──────────┴─────┘
+//!  6  flags     u16   see the fields of `Header`         └────────┴──────────┴──────────┴─────┘
 //!  8  salt      u64   the segment's, from its file name
 //! 16  id        u64   the message
 //! 24  seq       u64   order of all records of this spool

@@ -166,6 +166,8 @@ struct Scanning<'a> {
     ended: std::collections::HashSet<u64>,
     /// What ended of late.
     endings: Vec<(u64, Endings)>,
+    /// What ended of late beyond [`ENDED_MAX`].
+    endings_passed_over: usize,
     /// Envelopes of the messages of `endings`, as far as they are known yet; finished ones are
     /// nowhere else.
     ending: HashMap<u64, Option<Envelope>>,
@@ -196,6 +198,7 @@ pub(super) fn scan(dir: &Path, options: &Options) -> Result<Scan, SpoolError> {
         older: HashMap::new(),
         ended: std::collections::HashSet::new(),
         endings: Vec::new(),
+        endings_passed_over: 0,
         ending: HashMap::new(),
     };
     let newest = names.keys().next_back().copied().unwrap_or_default();
@@ -519,9 +522,11 @@ impl Scanning<'_> {
                     let since = self.options.endings_since_ms;
                     since.is_some_and(|since| e.at_ms >= since)
                 });
-                let Some(endings) = recent.filter(|_| self.endings.len() < ENDED_MAX) else {
+                let Some(endings) = recent else { return };
+                if self.endings.len() >= ENDED_MAX {
+                    self.endings_passed_over += endings.outcomes.len();
                     return;
-                };
+                }
                 self.endings.push((id, endings));
                 let known = self.ending.entry(id).or_default();
                 if known.is_none() {
@@ -599,6 +604,7 @@ impl Scanning<'_> {
                 continue;
             };
             let room = ENDED_MAX - ended.len();
+            self.endings_passed_over += endings.outcomes.len().saturating_sub(room);
             ended.extend(
                 endings
                     .outcomes
@@ -609,6 +615,13 @@ impl Scanning<'_> {
                         at_ms: endings.at_ms,
                         outcome,
                     }),
+            );
+        }
+        if self.endings_passed_over > 0 {
+            tracing::warn!(
+                count = self.endings_passed_over,
+                most = ENDED_MAX,
+                "more deliveries ended of late than are looked at; those whose event a crash took have none"
             );
         }
         self.scan.recovery.ended = ended;
