@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use courser::spool::record::{HEADER_BYTES, Header, Kind};
-use courser::spool::{Batch, Outcome, OutcomeKind, ReadError, Spool, Stepped, Store};
+use courser::spool::{Batch, Options, Outcome, OutcomeKind, ReadError, Spool, Stepped, Store};
 use spool_support::*;
 
 /// Longer than sparse segments are left alone.
@@ -165,5 +165,104 @@ fn a_damaged_body_is_told_after_every_start() {
             matches!(body, Err(ReadError::Corrupt)),
             "start {start}: {body:?}"
         );
+    }
+}
+
+/// In how many segments a message lies.
+fn copies(dir: &Path, id: u64) -> usize {
+    let entries = fs::read_dir(dir.join("segments")).unwrap();
+    let lies = |path: &PathBuf| messages(path).iter().any(|(_, h)| h.id == id);
+    entries.map(|e| e.unwrap().path()).filter(lies).count()
+}
+
+/// Ends all messages of the first segment but those that `keep`, and gives the ids of that segment.
+fn thin_out(spool: &Spool, dir: &Path, keep: impl Fn(&[u64], u64) -> bool) -> Vec<u64> {
+    let ids = messages(&first_segment(dir)).into_iter().map(|(_, h)| h.id);
+    let ids: Vec<u64> = ids.collect();
+    for id in ids.iter().filter(|id| !keep(&ids, **id)) {
+        spool.finish(*id).unwrap();
+    }
+    ids
+}
+
+/// Ends a message and has everything removed that can be: a segment with its tombstone too.
+fn finish_and_turn_over(spool: &Spool, waiter: &Waiter, id: u64, stay: u64) {
+    spool.finish(id).unwrap();
+    for _ in 0..2 {
+        for id in fill(spool, waiter) {
+            spool.finish(id).unwrap();
+        }
+    }
+    // And the active one.
+    until(|| spool.status().segments <= stay + 1);
+}
+
+fn is_found(dir: &Path, id: u64, options: Options) -> bool {
+    let (_spool, recovery) = Store::open(dir, options).unwrap();
+    recovery.messages.iter().any(|m| m.envelope.id() == id)
+}
+
+#[test]
+fn what_was_moved_out_of_a_segment_that_stays_does_not_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = Store::open(dir.path(), quick()).unwrap();
+    let waiter = Waiter::register(&spool, 0);
+    let others = fill(&spool, &waiter);
+    // The end of the first segment is gone when it is copied forward.
+    let first = first_segment(dir.path());
+    let (last, _) = messages(&first).pop().unwrap();
+    let file = fs::OpenOptions::new().write(true).open(&first).unwrap();
+    file.set_len(last as u64 + 200).unwrap();
+    let ids = thin_out(&spool, dir.path(), |ids, id| {
+        id == ids[0] || Some(&id) == ids.last()
+    });
+    let moved = ids[0];
+    until(|| copies(dir.path(), moved) == 2);
+    for id in others.into_iter().filter(|id| !ids.contains(id)) {
+        spool.finish(id).unwrap();
+    }
+    finish_and_turn_over(&spool, &waiter, moved, 1);
+    assert!(first.is_file() && copies(dir.path(), moved) == 1);
+    drop(spool);
+    for start in 0..3 {
+        assert!(!is_found(dir.path(), moved, quick()), "start {start}");
+    }
+}
+
+#[test]
+fn an_old_copy_in_a_segment_that_stays_does_not_come_back() {
+    // Damage that there is no room to set aside keeps its segment where it is.
+    let options = || Options {
+        corrupt_bytes: 0,
+        ..quick()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = Store::open(dir.path(), options()).unwrap();
+    let waiter = Waiter::register(&spool, 0);
+    let others = fill(&spool, &waiter);
+    let first = first_segment(dir.path());
+    let whole = fs::read(&first).unwrap();
+    let ids = thin_out(&spool, dir.path(), |ids, id| id == ids[0]);
+    let moved = ids[0];
+    until(|| !first.exists());
+    for id in others.into_iter().filter(|id| !ids.contains(id)) {
+        spool.finish(id).unwrap();
+    }
+    drop(spool);
+    // As if the server had stopped before the segment was unlinked.
+    fs::write(&first, whole).unwrap();
+    harm(dir.path(), ids[1], |_| HEADER_BYTES + 3);
+    let (spool, recovery) = Store::open(dir.path(), options()).unwrap();
+    let found: Vec<u64> = recovery.messages.iter().map(|m| m.envelope.id()).collect();
+    assert!(found.contains(&moved), "{found:?}");
+    let waiter = Waiter::register(&spool, 0);
+    for id in found.into_iter().filter(|id| *id != moved) {
+        spool.finish(id).unwrap();
+    }
+    finish_and_turn_over(&spool, &waiter, moved, 1);
+    assert!(first.is_file() && copies(dir.path(), moved) == 1);
+    drop(spool);
+    for start in 0..3 {
+        assert!(!is_found(dir.path(), moved, options()), "start {start}");
     }
 }

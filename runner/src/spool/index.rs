@@ -4,7 +4,7 @@
 //! to another segment and its readers only notice that they find it there. The [`Ledger`] is the
 //! writer's own.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -151,7 +151,7 @@ pub(super) struct Account {
     pub(super) size: u64,
     /// Bytes of live messages and of outcomes of live messages.
     live: u64,
-    /// Bytes of tombstones here, by the segment in which their messages lay.
+    /// Bytes of tombstones here, by each other segment with a copy of their messages.
     tombstones: HashMap<u32, u64>,
     /// To be copied forward before any segment is removed: it has damage, or old copies of
     /// messages that were being moved when the server stopped.
@@ -168,10 +168,34 @@ impl Account {
     }
 }
 
+/// Copies in a segment of messages that were moved out of it.
+#[derive(Debug, Default)]
+struct Left {
+    ids: HashSet<u64>,
+    /// Any message with a lower id may have one, where the segment couldn't be read to its end.
+    below: u64,
+}
+
+impl Left {
+    fn has(&self, id: u64) -> bool {
+        id < self.below || self.ids.contains(&id)
+    }
+}
+
+/// Where copies of a finished message are, if these segments still exist: `of`, where it lay at its
+/// end, and wherever it was moved from.
+fn copies(left: &BTreeMap<u32, Left>, id: u64, of: u32) -> impl Iterator<Item = u32> {
+    let left = left.iter().filter(move |(s, l)| **s != of && l.has(id));
+    std::iter::once(of).chain(left.map(|(segment, _)| *segment))
+}
+
 /// All segments. Every change of the [`Index`] goes through here.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     pub(super) segments: BTreeMap<u32, Account>,
+    /// What was moved out of segments that still exist. Most are unlinked right afterwards; one that
+    /// couldn't be copied whole stays.
+    left: BTreeMap<u32, Left>,
     pub(super) total: u64,
     pub(super) live: u64,
     /// Something died since reclaiming was last thought about.
@@ -219,6 +243,7 @@ impl Ledger {
         if let Some(account) = self.segments.remove(&segment) {
             self.total -= account.size;
             self.shrunk = true;
+            self.left.remove(&segment);
             for other in self.segments.values_mut() {
                 other.tombstones.remove(&segment);
             }
@@ -261,6 +286,7 @@ impl Ledger {
         });
         if let Some(old) = old {
             self.take(old.segment, old.record_len());
+            self.leave(old.segment, id, place.segment);
         }
         self.add(place.segment, place.record_len());
     }
@@ -286,35 +312,63 @@ impl Ledger {
         self.take(segment, u64::from(taken));
     }
 
-    /// A message is finished; its tombstone of `bytes` lies in `segment`.
-    pub(super) fn finished(&mut self, index: &Index, id: u64, segment: u32, bytes: u64) {
-        let Some(entry) = index.with(id, |map| map.remove(&id)) else {
-            return;
-        };
-        self.take(entry.place.segment, entry.place.record_len());
-        entry.outcomes.visit(|s, b| self.take(s, u64::from(b)));
-        self.tombstone(entry.place.segment, segment, bytes);
+    /// A segment may hold copies of all messages below `id`: it can't be read to its end.
+    pub(super) fn unread(&mut self, segment: u32, below: u64) {
+        self.left.entry(segment).or_default().below = below;
     }
 
-    /// A tombstone in `segment` is needed for as long as the segment `of` exists.
-    pub(super) fn tombstone(&mut self, of: u32, segment: u32, bytes: u64) {
-        if of == segment || !self.segments.contains_key(&of) {
-            return;
+    /// What is [`unread`](Self::unread) holds nothing that is newer.
+    pub(super) fn unread_below(&mut self, below: u64) {
+        for left in self.left.values_mut() {
+            left.below = left.below.min(below);
         }
-        if let Some(account) = self.segments.get_mut(&segment) {
-            *account.tombstones.entry(of).or_default() += bytes;
+    }
+
+    /// A copy of a message stays in `segment`; the one in `counts` is what counts.
+    fn leave(&mut self, segment: u32, id: u64, counts: u32) {
+        if segment != counts && self.segments.contains_key(&segment) {
+            self.left.entry(segment).or_default().ids.insert(id);
         }
+    }
+
+    /// A message is finished; its tombstone of `bytes` lies in `segment` and says that it lay in `of`.
+    pub(super) fn finished(&mut self, index: &Index, id: u64, of: u32, segment: u32, bytes: u64) {
+        if let Some(entry) = index.with(id, |map| map.remove(&id)) {
+            self.take(entry.place.segment, entry.place.record_len());
+            entry.outcomes.visit(|s, b| self.take(s, u64::from(b)));
+            self.leave(entry.place.segment, id, of);
+        }
+        self.tombstone(id, of, segment, bytes);
+    }
+
+    /// A tombstone in `segment` is needed for as long as another segment has a copy of its message.
+    pub(super) fn tombstone(&mut self, id: u64, of: u32, segment: u32, bytes: u64) {
+        for of in copies(&self.left, id, of) {
+            if of != segment
+                && self.segments.contains_key(&of)
+                && let Some(account) = self.segments.get_mut(&segment)
+            {
+                *account.tombstones.entry(of).or_default() += bytes;
+            }
+        }
+    }
+
+    /// Whether a tombstone in `segment` has to be copied forward before that is unlinked.
+    pub(super) fn needs_tombstone(&self, id: u64, of: u32, segment: u32) -> bool {
+        copies(&self.left, id, of).any(|of| of != segment && self.segments.contains_key(&of))
     }
 
     /// A tombstone was moved out of `segment`.
-    pub(super) fn tombstone_gone(&mut self, of: u32, segment: u32, bytes: u64) {
+    pub(super) fn tombstone_gone(&mut self, id: u64, of: u32, segment: u32, bytes: u64) {
         let Some(account) = self.segments.get_mut(&segment) else {
             return;
         };
-        if let Some(sum) = account.tombstones.get_mut(&of) {
-            *sum = sum.saturating_sub(bytes);
-            if *sum == 0 {
-                account.tombstones.remove(&of);
+        for of in copies(&self.left, id, of) {
+            if let Some(sum) = account.tombstones.get_mut(&of) {
+                *sum = sum.saturating_sub(bytes);
+                if *sum == 0 {
+                    account.tombstones.remove(&of);
+                }
             }
         }
     }

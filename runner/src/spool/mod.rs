@@ -39,11 +39,12 @@
 //!
 //! The log is made of segments (`segments/`), the segments of [records](record). Nothing is
 //! changed in place. The writer counts for every segment how many bytes in it are still needed:
-//! live messages, their outcomes, and tombstones whose message's segment still exists. A segment
-//! that needs nothing is unlinked; a sparse one is read by the reclaimer, which hands what lives
-//! to the writer in small slices, one per sync, and is unlinked when the copies are synced.
-//! Segments are unlinked one job after the other, so a tombstone never goes before the last copy
-//! of its message. Readers find a message through the index, by id, and don't notice a move.
+//! live messages, their outcomes, and tombstones of messages of which another segment still has a
+//! copy. A segment that needs nothing is unlinked; a sparse one is read by the reclaimer, which
+//! hands what lives to the writer in small slices, one per sync, and is unlinked when the copies
+//! are synced. Segments are unlinked one job after the other, and one that can't be copied whole
+//! stays with what was moved out of it, so a tombstone never goes before the last copy of its
+//! message. Readers find a message through the index, by id, and don't notice a move.
 //!
 //! # What fails, and what happens then
 //!

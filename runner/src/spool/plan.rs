@@ -12,7 +12,9 @@ use super::batch::{Group, Moved, Record};
 use super::disk::write_all;
 use super::index::{Ledger, Place};
 use super::queue::Written;
-use super::record::{ALIGN, HEADER_BYTES, Header, Kind, Meta, encode_tombstone, padding};
+use super::record::{
+    ALIGN, HEADER_BYTES, Header, Kind, Meta, decode_tombstone, encode_tombstone, padding,
+};
 use super::segment::{SEGMENT_NUMBER_MAX, SegmentFile, SegmentName};
 use super::store::{Shared, lock};
 use super::writer::Writer;
@@ -182,8 +184,7 @@ impl Writer {
                             }
                             Kind::Outcomes => place.is_some(),
                             Kind::Tombstone => {
-                                moved.of != moved.from
-                                    && self.ledger.segments.contains_key(&moved.of)
+                                self.ledger.needs_tombstone(id, moved.of, moved.from)
                             }
                             Kind::Meta | Kind::Void | Kind::Endings => false,
                         };
@@ -272,10 +273,13 @@ fn enter(shared: &Shared, ledger: &mut Ledger, segment: u32, grown: u64, planned
                 ledger.outcomes(index, id, segment, len);
             }
             (Kind::Tombstone, Record::Moved(moved)) => {
-                ledger.tombstone_gone(moved.of, moved.from, moved.header.record_len());
-                ledger.tombstone(moved.of, segment, len);
+                ledger.tombstone_gone(id, moved.of, moved.from, moved.header.record_len());
+                ledger.tombstone(id, moved.of, segment, len);
             }
-            (Kind::Tombstone, _) => ledger.finished(index, id, segment, len),
+            (Kind::Tombstone, _) => {
+                let of = decode_tombstone(p.head.bytes()).unwrap_or(segment);
+                ledger.finished(index, id, of, segment, len);
+            }
             (Kind::Meta | Kind::Void | Kind::Endings, _) => {}
         }
     }

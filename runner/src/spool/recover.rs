@@ -160,8 +160,6 @@ struct Scanning<'a> {
     options: &'a Options,
     scan: Scan,
     building: HashMap<u64, Building>,
-    /// Segments that hold an older copy of a message.
-    older: HashMap<u64, Vec<u32>>,
     /// Tombstones that were seen.
     ended: std::collections::HashSet<u64>,
     /// What ended of late.
@@ -195,7 +193,6 @@ pub(super) fn scan(dir: &Path, options: &Options) -> Result<Scan, SpoolError> {
             ..Scan::default()
         },
         building: HashMap::new(),
-        older: HashMap::new(),
         ended: std::collections::HashSet::new(),
         endings: Vec::new(),
         endings_passed_over: 0,
@@ -243,6 +240,7 @@ impl Scanning<'_> {
                 if let Some(account) = self.scan.ledger.segments.get_mut(&name.number) {
                     account.stuck = true;
                 }
+                self.scan.ledger.unread(name.number, u64::MAX);
                 return Ok(());
             }
         };
@@ -482,16 +480,10 @@ impl Scanning<'_> {
                     return;
                 }
                 // A second copy: moving it was interrupted. The old one goes before anything else.
-                if let Some(older) = scan
-                    .index
-                    .place(id)
-                    .map(|p| p.segment)
-                    .filter(|s| *s != segment)
+                if let Some(older) = scan.index.place(id).filter(|p| p.segment != segment)
+                    && let Some(account) = scan.ledger.segments.get_mut(&older.segment)
                 {
-                    self.older.entry(id).or_default().push(older);
-                    if let Some(account) = scan.ledger.segments.get_mut(&older) {
-                        account.urgent = true;
-                    }
+                    account.urgent = true;
                 }
                 let building = self.building.entry(id).or_default();
                 building.envelope = Envelope::from_bytes(head).ok();
@@ -539,11 +531,9 @@ impl Scanning<'_> {
                 if let Some(known @ None) = self.ending.get_mut(&id) {
                     *known = building.and_then(|b| b.envelope);
                 }
-                let len = header.record_len();
-                scan.ledger.finished(&scan.index, id, segment, len);
-                for of in self.older.remove(&id).into_iter().flatten() {
-                    scan.ledger.tombstone(of, segment, len);
-                }
+                let (of, len) = (decode_tombstone(head), header.record_len());
+                let of = of.unwrap_or(segment);
+                scan.ledger.finished(&scan.index, id, of, segment, len);
             }
         }
     }
@@ -596,6 +586,7 @@ impl Scanning<'_> {
     }
 
     fn end(mut self) -> Scan {
+        self.scan.ledger.unread_below(self.scan.ids_below);
         let mut ended = Vec::new();
         for (id, endings) in self.endings {
             let building = || self.building.get(&id).and_then(|b| b.envelope.as_ref());

@@ -355,8 +355,16 @@ pub(crate) fn once_a_day_whatever_ends_in_between() {
         server.kill9();
         server.restart();
     }
+    // A kill between a receiver's answer and the outcome on disk sends the same mail again. Another
+    // report would differ, in its Message-ID at least.
+    let distinct = || {
+        let mut mails = received(&python, &w.receivers[0]);
+        mails.sort_by(|a, b| a.1.cmp(&b.1));
+        mails.dedup_by(|a, b| a.1 == b.1);
+        mails
+    };
     let arrived = || {
-        let mails = received(&python, &w.receivers[0]);
+        let mails = distinct();
         let domains = mails
             .iter()
             .map(|(mail, _)| mail["domain"].as_str().map(str::to_owned));
@@ -381,7 +389,7 @@ pub(crate) fn once_a_day_whatever_ends_in_between() {
         summary(&reports(&server, &["--domain", "good.test"])["good.test"]),
         (1, 0)
     );
-    for (mail, _) in received(&python, &w.receivers[0]) {
+    for (mail, _) in distinct() {
         let domain = mail["domain"].as_str().expect("a domain");
         assert_eq!(mail["report"]["policies"], after[domain]["policies"]);
         assert_eq!(mail["report"]["report-id"], after[domain]["report-id"]);
