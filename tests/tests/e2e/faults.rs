@@ -6,7 +6,7 @@
 //! was not synced, as real ones do.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -294,6 +294,90 @@ pub(crate) fn every_call_of_a_start_fails_once() {
             "no start has reached {what}"
         );
     }
+}
+
+fn segments(at: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(at.join("segments")).expect("segments");
+    let mut files: Vec<_> = entries.map(|e| e.expect("a segment").path()).collect();
+    files.sort();
+    files
+}
+
+/// A segment that can't be read may hold an old copy of a message. What ended meanwhile doesn't come
+/// back when it can be read again.
+pub(crate) fn what_ends_while_a_segment_cannot_be_read() {
+    let dir = scratch();
+    let Some(disk) = Disk::mount(&dir.path().join("disk")) else {
+        return;
+    };
+    let at = disk.path().join("spool");
+    let open = || {
+        let options = Options {
+            settle: Duration::ZERO,
+            ..without_sync()
+        };
+        Store::open(&at, options).expect("a spool")
+    };
+    let fill = |spool: &Spool| -> Vec<u64> {
+        let (send, done) = channel();
+        spool.register_sink(0, Box::new(Sink(send)));
+        let one = |_| {
+            let id = spool.next_id();
+            let fields = EnvelopeFields {
+                id,
+                body_len: 9000,
+                recipients: vec![RecipientFields {
+                    address: "you@dest.test".into(),
+                    ..RecipientFields::default()
+                }],
+                ..EnvelopeFields::default()
+            };
+            let envelope = fields.encode().expect("an envelope");
+            let batch = Batch::new().message(envelope, vec![vec![b'x'; 9000].into()]);
+            spool.append(batch, Some((0, id))).expect("an open spool");
+            done.recv_timeout(Duration::from_secs(20))
+                .expect("it is written");
+            id
+        };
+        (0..30).map(one).collect()
+    };
+    let (spool, _) = open();
+    let ids = fill(&spool);
+    let first = segments(&at).remove(0);
+    let before = std::fs::read(&first).expect("a segment");
+    for id in &ids[1..] {
+        spool.finish(*id).expect("an open spool");
+    }
+    let moved = eventually(20, || (!first.exists()).then_some(()));
+    moved.expect("the first segment is copied forward");
+    drop(spool);
+    // As if the server had stopped before the segment was unlinked.
+    std::fs::write(&first, before).expect("room");
+    let name = first.file_name().and_then(|n| n.to_str()).expect("a name");
+    disk.fail(fault(What::Read, name, 1, ALWAYS, libc::EIO, 0));
+    let (spool, recovery) = open();
+    let unread = |kind| matches!(kind, DamageKind::Unreadable);
+    assert!(
+        recovery.warnings.iter().any(|w| unread(w.kind)),
+        "{:?}",
+        recovery.warnings
+    );
+    let found = |recovery: &Recovery| recovery.messages.iter().any(|m| m.envelope.id() == ids[0]);
+    assert!(found(&recovery), "its copy was there");
+    spool.finish(ids[0]).expect("an open spool");
+    // What says so is copied forward too.
+    for _ in 0..2 {
+        for id in fill(&spool) {
+            spool.finish(id).expect("an open spool");
+        }
+    }
+    let left = eventually(20, || (segments(&at).len() <= 2).then_some(()));
+    assert!(left.is_some(), "{:?}", segments(&at));
+    assert!(first.exists(), "what can't be read is left where it is");
+    drop(spool);
+    disk.mend();
+    let (_spool, recovery) = open();
+    assert!(!found(&recovery), "it had ended");
 }
 
 /// A real server on a disk that fails, what was handed in to it, and what came of it.

@@ -184,6 +184,7 @@ fn main() -> ExitCode {
             every_call_of_a_start_fails_once,
             what_fails_under_load_and_then_works_again,
             syncs_that_fail_under_load,
+            what_ends_while_a_segment_cannot_be_read,
             a_start_on_a_failing_disk_says_what_would_be_right,
         }
         folders: {
