@@ -456,7 +456,9 @@ impl Scanning<'_> {
                 Kind::Meta | Kind::Void => {}
                 Kind::Outcomes | Kind::Tombstone | Kind::Endings => {
                     self.seen(&header);
-                    let to = at + header.record_len();
+                    // Without its padding, which the end of the file may lack.
+                    let len = u64::from(header.head_len) + u64::from(header.body_len);
+                    let to = at + HEADER_BYTES as u64 + len;
                     self.make_void(name, path, file, at, to, Some(header))?;
                 }
             }
