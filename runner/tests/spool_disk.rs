@@ -7,12 +7,13 @@ use std::io::{self, IoSlice};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use courser::spool::disk::Disk;
+use bytes::Bytes;
+use courser::spool::disk::{Disk, Os};
 use courser::spool::record::HEADER_BYTES;
 use courser::spool::{
     AppendError, Batch, Deferral, Options, Outcome, OutcomeKind, RefusedWhy, Spool, SpoolState,
@@ -325,6 +326,111 @@ fn what_a_failed_write_left_never_comes_back() {
         let (_, found) = Driven::open(dir.path(), &options);
         assert_eq!(found, [stays], "moved {moved}, cut fails {cut_fails}");
     }
+}
+
+/// Of large writes it takes the first and the third, until it has room.
+#[derive(Default)]
+struct Grudging {
+    large: AtomicUsize,
+    has_room: AtomicBool,
+}
+
+impl Disk for Grudging {
+    fn write_at(&self, file: &File, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        let size: usize = bufs.iter().map(|b| b.len()).sum();
+        if size > 256 << 10
+            && !self.has_room.load(Relaxed)
+            && !matches!(self.large.fetch_add(1, Relaxed), 0 | 2)
+        {
+            return Err(io::Error::from_raw_os_error(28));
+        }
+        Os.write_at(file, bufs, offset)
+    }
+    fn sync_data(&self, _: &File) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_was_moved_before_a_full_disk_is_moved_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Arc::new(Grudging::default());
+    let options = Options {
+        disk: disk.clone(),
+        segment_bytes: 4 << 20,
+        sparse_percent: 60,
+        reserve_bytes: 0,
+        ..small()
+    };
+    let (mut driven, _) = Driven::open(dir.path(), &options);
+    let segment = |n: usize| {
+        let entries = std::fs::read_dir(dir.path().join("segments")).unwrap();
+        let mut files: Vec<_> = entries.map(|e| e.unwrap().path()).collect();
+        files.sort();
+        files.get(n).cloned()
+    };
+    let put = |driven: &mut Driven, count: usize| -> Vec<u64> {
+        let one = |_| {
+            let (id, batch) = driven.message(vec![b'x'; 40_000]);
+            driven.spool.append(batch, None).unwrap();
+            driven.stepped.write(driven.now);
+            id
+        };
+        (0..count).map(one).collect()
+    };
+    // A segment of messages that stay, and some that end. One goes to three, two of whom get it.
+    let three = driven.spool.next_id();
+    let body = vec![Bytes::from_static(b"to three")];
+    let batch = Batch::new().message(envelope(three, 3, 8), body);
+    driven.append(batch);
+    let first = put(&mut driven, 2);
+    let fill = |driven: &mut Driven, n: usize| {
+        let mut ids = Vec::new();
+        while segment(n).is_none() {
+            ids.extend(put(driven, 1));
+        }
+        // The last one is the first of the next segment.
+        let last = ids.pop().unwrap();
+        (ids, last)
+    };
+    let (full, next) = fill(&mut driven, 1);
+    // The next one says so at its begin and at its end, with much that stays in between. It is sparse.
+    let got = |recipient| Outcome {
+        recipient,
+        kind: OutcomeKind::Delivered,
+    };
+    driven.append(Batch::new().outcomes(three, &[got(0)]).finish(first[0]));
+    let stay = put(&mut driven, 50);
+    let mut ends = put(&mut driven, 40);
+    driven.append(Batch::new().outcomes(three, &[got(1)]).finish(first[1]));
+    let (some, behind) = fill(&mut driven, 2);
+    ends.extend(some);
+    let sparse = segment(1).unwrap();
+    for id in ends {
+        driven.append(Batch::new().finish(id));
+    }
+    // It is begun twice, and refused twice.
+    for _ in 0..4 {
+        driven.go_on();
+    }
+    assert!(disk.large.load(Relaxed) > 4, "it was never copied forward");
+    assert!(sparse.is_file());
+    // What is left of it ends by itself.
+    let rest = stay.into_iter().chain([next]);
+    driven.append(rest.fold(Batch::new(), |batch, id| batch.finish(id)));
+    disk.has_room.store(true, Relaxed);
+    for _ in 0..4 {
+        driven.go_on();
+    }
+    assert!(!sparse.exists(), "it is not needed any more");
+    drop(driven);
+    let now = Instant::now();
+    let (_spool, _stepped, recovery) = Stepped::open(dir.path(), options, now, 0).unwrap();
+    let found: Vec<u64> = recovery.messages.iter().map(|m| m.envelope.id()).collect();
+    let expected: Vec<u64> = [three].into_iter().chain(full).chain([behind]).collect();
+    assert_eq!(found, expected);
+    let open = recovery.messages[0].open.iter().map(|o| o.recipient);
+    assert_eq!(open.collect::<Vec<_>>(), [2]);
 }
 
 #[test]

@@ -153,9 +153,12 @@ pub(super) struct Account {
     live: u64,
     /// Bytes of tombstones here, by each other segment with a copy of their messages.
     tombstones: HashMap<u32, u64>,
-    /// To be copied forward before any segment is removed: it has damage, or old copies of
-    /// messages that were being moved when the server stopped.
+    /// To be copied forward before any other: it has damage, or old copies of messages that were
+    /// being moved when the server stopped.
     pub(super) urgent: bool,
+    /// Outcomes and tombstones before this offset were moved, and forgotten here. Copying forward
+    /// that is refused begins anew.
+    pub(super) moved_to: u64,
     /// When it was closed, if that was in this run.
     pub(super) closed: Option<Instant>,
     /// Copying forward has failed; left alone until the next start.
@@ -213,6 +216,7 @@ impl Ledger {
                 live: 0,
                 tombstones: HashMap::new(),
                 urgent: false,
+                moved_to: 0,
                 closed: None,
                 stuck: false,
             },
@@ -317,7 +321,7 @@ impl Ledger {
         self.left.entry(segment).or_default().below = below;
     }
 
-    /// What is [`unread`](Self::unread) holds nothing that is newer.
+    /// What is [`unread`](Self::unread) so far holds no message from `below` on.
     pub(super) fn unread_below(&mut self, below: u64) {
         for left in self.left.values_mut() {
             left.below = left.below.min(below);
@@ -351,6 +355,19 @@ impl Ledger {
                 *account.tombstones.entry(of).or_default() += bytes;
             }
         }
+    }
+
+    /// Records of `segment` up to the one at `at` were moved out of it.
+    pub(super) fn moved(&mut self, segment: u32, at: u64) {
+        if let Some(account) = self.segments.get_mut(&segment) {
+            account.moved_to = account.moved_to.max(at + 1);
+        }
+    }
+
+    /// Whether that was so for the record at `at` before.
+    pub(super) fn was_moved(&self, segment: u32, at: u64) -> bool {
+        let account = self.segments.get(&segment);
+        account.is_some_and(|account| at < account.moved_to)
     }
 
     /// Whether a tombstone in `segment` has to be copied forward before that is unlinked.

@@ -96,14 +96,21 @@ impl Writer {
             for record in &group.batch.records {
                 if let Record::Moved(Moved {
                     from,
+                    at,
                     header,
                     head: None,
                     ..
                 }) = record
+                    && !self.ledger.was_moved(*from, *at)
                 {
                     self.ledger
                         .outcomes_gone(&shared.index, header.id, *from, header.record_len());
                 }
+            }
+        }
+        for record in groups.iter().flat_map(|g| &g.batch.records) {
+            if let Record::Moved(moved) = record {
+                self.ledger.moved(moved.from, moved.at);
             }
         }
         Ok(())
@@ -178,11 +185,13 @@ impl Writer {
                         let Some(head) = &moved.head else { continue };
                         let id = moved.header.id;
                         let place = index.place(id).filter(|_| !finished.contains(&id));
+                        let again = self.ledger.was_moved(moved.from, moved.at);
                         let lives = match moved.header.kind {
                             Kind::Message => {
                                 place.is_some_and(|p| p.segment == moved.from && p.at() == moved.at)
                             }
-                            Kind::Outcomes => place.is_some(),
+                            Kind::Outcomes => place.is_some() && !again,
+                            Kind::Tombstone if again => false,
                             Kind::Tombstone => {
                                 self.ledger.needs_tombstone(id, moved.of, moved.from)
                             }

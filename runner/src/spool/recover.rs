@@ -162,6 +162,8 @@ struct Scanning<'a> {
     building: HashMap<u64, Building>,
     /// Tombstones that were seen.
     ended: std::collections::HashSet<u64>,
+    /// Messages of which a copy lies behind their tombstone.
+    copied_behind: Vec<u64>,
     /// What ended of late.
     endings: Vec<(u64, Endings)>,
     /// What ended of late beyond [`ENDED_MAX`].
@@ -194,6 +196,7 @@ pub(super) fn scan(dir: &Path, options: &Options) -> Result<Scan, SpoolError> {
         },
         building: HashMap::new(),
         ended: std::collections::HashSet::new(),
+        copied_behind: Vec::new(),
         endings: Vec::new(),
         endings_passed_over: 0,
         ending: HashMap::new(),
@@ -237,17 +240,24 @@ impl Scanning<'_> {
                     id: None,
                     set_aside: None,
                 });
-                if let Some(account) = self.scan.ledger.segments.get_mut(&name.number) {
-                    account.stuck = true;
-                }
+                self.stay(name.number);
                 self.scan.ledger.unread(name.number, u64::MAX);
                 return Ok(());
             }
         };
-        if end < len && self.options.disk.set_len(&file, end).is_ok() {
-            self.scan.ledger.shrank(name.number, len - end);
-            if end > 0 {
-                self.mark_end(name, &path, &file, end, synced);
+        if end < len {
+            match self.options.disk.set_len(&file, end) {
+                Ok(()) => {
+                    self.scan.ledger.shrank(name.number, len - end);
+                    if end > 0 {
+                        self.mark_end(name, &path, &file, end, synced);
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(path = %path.display(), %error, "an unfinished write couldn't be cut off; its segment is left as it is until the next start");
+                    // Copied forward, a part of it would count.
+                    self.stay(name.number);
+                }
             }
         }
         // After a kill -9 the end of it is in the kernel's hands only. What was found is acted on
@@ -474,11 +484,17 @@ impl Scanning<'_> {
             Kind::Void => {}
             Kind::Meta => {
                 if let Some(meta) = Meta::decode(head) {
+                    scan.ledger.unread_below(meta.ids_below);
                     scan.ids_below = scan.ids_below.max(meta.ids_below);
                 }
             }
             Kind::Message => {
+                let place = Place::new(segment, at, header);
                 if self.ended.contains(&id) {
+                    // Its tombstone couldn't be read at an earlier start, and it was moved. It
+                    // gets another, which is kept for as long as this copy.
+                    scan.ledger.message(&scan.index, id, place);
+                    self.copied_behind.push(id);
                     return;
                 }
                 // A second copy: moving it was interrupted. The old one goes before anything else.
@@ -489,8 +505,7 @@ impl Scanning<'_> {
                 }
                 let building = self.building.entry(id).or_default();
                 building.envelope = Envelope::from_bytes(head).ok();
-                scan.ledger
-                    .message(&scan.index, id, Place::new(segment, at, header));
+                scan.ledger.message(&scan.index, id, place);
                 for (segment, bytes) in std::mem::take(&mut building.early) {
                     scan.ledger.outcomes(&scan.index, id, segment, bytes);
                 }
@@ -540,6 +555,13 @@ impl Scanning<'_> {
         }
     }
 
+    /// A segment is neither copied forward nor removed in this run.
+    fn stay(&mut self, segment: u32) {
+        if let Some(account) = self.scan.ledger.segments.get_mut(&segment) {
+            account.stuck = true;
+        }
+    }
+
     fn damage(&mut self, damage: Damage) {
         match damage.kind {
             DamageKind::TornTail => tracing::warn!("{damage}"),
@@ -570,9 +592,7 @@ impl Scanning<'_> {
         );
         if let Err(error) = &kept {
             tracing::error!(%error, path = %path.display(), from, to, "damaged bytes couldn't be copied to corrupt/; their segment is left as it is");
-            if let Some(account) = self.scan.ledger.segments.get_mut(&name.number) {
-                account.stuck = true;
-            }
+            self.stay(name.number);
         }
         let good = kept.is_ok();
         let set_aside = kept.ok().map(|(path, _)| path);
@@ -631,7 +651,12 @@ impl Scanning<'_> {
             }
         }
         messages.sort_unstable_by_key(|m| m.envelope.id());
+        // Unless one followed.
+        let index = &self.scan.index;
+        self.copied_behind.retain(|id| index.place(*id).is_some());
+        self.scan.finished.append(&mut self.copied_behind);
         self.scan.finished.sort_unstable();
+        self.scan.finished.dedup();
         self.scan.recovery.messages = messages;
         self.scan
     }

@@ -391,17 +391,18 @@ impl Writer {
     ///
     /// A power cut would undo a cut that isn't synced, however late. Back would be messages that were
     /// refused, and that their clients have sent again; and those of a move or a batch that was
-    /// written elsewhere afterwards, even if they have ended: a tombstone is kept only for as long as
-    /// the segment of the copy that counts.
+    /// written elsewhere afterwards, even if they have ended: nobody knows of these copies.
     fn cut_back(&mut self, full: bool) {
         let cut = self.shared.options.disk.set_len(&self.active.file, self.at);
         // After anything but a full disk, this file isn't trusted any further.
         self.abandoned |= cut.is_err() || !full;
-        if cut.is_err()
-            && let Some(account) = self.ledger.segments.get_mut(&self.active.name.number)
-        {
-            // The copies are still in it: it has to go before any tombstone does.
-            account.urgent = true;
+        if cut.is_err() {
+            // They are still in it: tombstones stay for as long as it does.
+            let number = self.active.name.number;
+            self.ledger.unread(number, self.shared.ids_below());
+            if let Some(account) = self.ledger.segments.get_mut(&number) {
+                account.urgent = true;
+            }
         }
         let (notify, synced) = sync_channel(1);
         self.hand_to_syncer(Written {
@@ -530,21 +531,20 @@ impl Writer {
         let share = |a: &Account| a.needed() * 100 / a.size.max(options.segment_bytes / 4).max(1);
         let sparse = || closed().filter(|a| share(a) < percent.min(90));
         let next = sparse().filter_map(settles).min();
-        let job = if let Some(a) = closed().find(|a| a.urgent) {
+        let empty: Vec<_> = closed()
+            .filter(|a| a.needed() == 0)
+            .map(|a| a.name)
+            .collect();
+        // What frees room first: a full disk refuses copies.
+        let job = if !empty.is_empty() {
+            Some(Job::Unlink(empty))
+        } else if let Some(a) = closed().find(|a| a.urgent) {
             Some(Job::Compact(a.name))
         } else {
-            let empty: Vec<_> = closed()
-                .filter(|a| a.needed() == 0)
-                .map(|a| a.name)
-                .collect();
-            if empty.is_empty() {
-                sparse()
-                    .filter(|a| settles(a).is_none())
-                    .min_by_key(|a| share(a))
-                    .map(|a| Job::Compact(a.name))
-            } else {
-                Some(Job::Unlink(empty))
-            }
+            sparse()
+                .filter(|a| settles(a).is_none())
+                .min_by_key(|a| share(a))
+                .map(|a| Job::Compact(a.name))
         };
         self.settles = next;
         let Some(job) = job else { return };
