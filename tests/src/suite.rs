@@ -56,7 +56,10 @@ pub fn run(tests: &[Test]) -> ExitCode {
 }
 
 /// [`run`] with arguments that were read already.
-fn run_with(arguments: Arguments, tests: &[Test]) -> ExitCode {
+fn run_with(mut arguments: Arguments, tests: &[Test]) -> ExitCode {
+    // They wait for processes and clocks more than they compute.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    arguments.test_threads = arguments.test_threads.or(Some(cores * 2));
     let patience = Duration::from_secs(setting("COURSER_TEST_SECONDS", SECONDS));
     let trials = tests
         .iter()
