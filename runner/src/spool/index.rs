@@ -158,7 +158,7 @@ pub(super) struct Account {
     pub(super) urgent: bool,
     /// Outcomes and tombstones before this offset were moved, and forgotten here. Copying forward
     /// that is refused begins anew.
-    pub(super) moved_to: u64,
+    moved_to: u64,
     /// When it was closed, if that was in this run.
     pub(super) closed: Option<Instant>,
     /// Copying forward has failed; left alone until the next start.
